@@ -1,0 +1,229 @@
+"""Convert ONNX models: load, lift, read, simplify, check, verify, write."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lightrnn.errors import ConversionError, GraphError, UnsupportedError
+from lightrnn.graph import Array, Dim, Graph, TensorType
+from lightrnn.graph.check import check
+from lightrnn.ops import build
+from lightrnn_converters import constants
+from lightrnn_converters.lift import lift
+from lightrnn_converters.reader import Reader
+from lightrnn_converters.save import Destination, Text, check_storage, save
+from lightrnn_converters.simplify import simplify
+from lightrnn_converters.source import Source, load
+from lightrnn_converters.verify import verify_onnx
+
+_log = logging.getLogger("lightrnn")
+
+
+def convert_onnx(
+    source: Source | Mapping[str, Source],
+    destination: Destination,
+    *,
+    dtype: str = "float32",
+    bind: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
+    states: Mapping[str, Any] | None = None,
+    text: Text = None,
+    metadata: Mapping[str, str] | None = None,
+    verify: bool = True,
+    graph_name: str = "main",
+) -> None:
+    """Convert an ONNX model, or several as graphs of one file, to .lrnn.
+
+    source: a path, bytes or ModelProto; or graph names to these. Then `bind`, `dims` and `states`
+    are by graph name too.
+    destination: a path or a binary file object.
+    dtype: how float weights are stored: float32, float16, bfloat16 or int8.
+    bind: input name to the value that it always has; what depends on it is computed now.
+    dims: name of a dimension to its only size.
+    states: input name to the output that feeds it at the next step.
+    text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
+    verify: compare with onnxruntime, where it is installed, before the file is written.
+
+    Raises ConversionError; one that names every node lightrnn cannot compute; VerificationError.
+    """
+    check_storage(dtype)
+    sources = source if isinstance(source, Mapping) else {graph_name: source}
+    several = isinstance(source, Mapping)
+    graphs: dict[str, Graph] = {}
+    references: dict[str, tuple[Any, Mapping[str, Any]]] = {}
+    for name, one in sources.items():
+        fixed, sizes, pairs = (
+            dict((given or {}).get(name, {}) if several else (given or {}))
+            for given in (bind, dims, states)
+        )
+        model = load(one)
+        graphs[name] = read(model, bind=fixed, dims=sizes, states=pairs)
+        references[name] = (model, fixed)
+    if several:
+        for given in (bind, dims, states):
+            _check_names(given or {}, sources, "graph")
+    if verify:
+        for name, (model, fixed) in references.items():
+            verify_onnx(graphs[name], model, fixed)
+    save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
+
+
+def read(
+    model: Any,
+    *,
+    bind: Mapping[str, Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+    states: Mapping[str, str] | None = None,
+) -> Graph:
+    """The simplified, checked graph of a loaded ModelProto. Raises as `convert_onnx` does."""
+    declared = _inputs(model.graph, dims or {})
+    fixed = _bound(declared, bind or {})
+    lifted = lift(model).graph
+    reader = Reader()
+    for name, kind in declared.items():
+        if name in fixed:
+            reader.know(name, fixed[name])
+        else:
+            reader.declare(name, kind)
+    names = reader.read(lifted, {name: name for name in declared})
+    for output in lifted.output:
+        if output.name not in names:
+            raise ConversionError(f"output {output.name!r} is not computed")
+    graph = Graph(
+        inputs={n: t for n, t in declared.items() if n not in fixed},
+        outputs={o.name: _known(reader, o.name) for o in lifted.output},
+        nodes=tuple(reader.nodes),
+        constants=reader.constants,
+        states=dict(states or {}),
+    )
+    _check_states(graph)
+    graph = _refuse_problems(graph, reader.problems)
+    _note_outputs(model.graph, graph)
+    return checked(simplify(graph))
+
+
+def checked(graph: Graph) -> Graph:
+    """The graph with the types of its outputs as its nodes give them. Raises ConversionError."""
+    try:
+        types = check(graph, build)
+    except GraphError as error:
+        raise ConversionError(f"the converted graph is not valid: {error}") from error
+    return replace(graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()})
+
+
+def _known(reader: Reader, name: str) -> TensorType:
+    kind = reader.types.get(name)
+    return TensorType(np.dtype(np.float32), None) if kind is None else _valueless(kind)
+
+
+def _valueless(kind: TensorType) -> TensorType:
+    return TensorType(kind.dtype, kind.shape)
+
+
+def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
+    """Types of the inputs that have no initializer."""
+    initialized = {i.name for i in graph.initializer}
+    types: dict[str, TensorType] = {}
+    for value in graph.input:
+        if value.name in initialized:
+            continue
+        if not value.type.HasField("tensor_type"):
+            raise ConversionError(f"input {value.name!r} is not a tensor")
+        proto = value.type.tensor_type
+        try:
+            dtype = constants.element_type(proto.elem_type)
+        except UnsupportedError as error:
+            raise ConversionError(f"input {value.name!r}: {error}") from None
+        shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
+        types[value.name] = TensorType(dtype, shape)
+    named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
+    _check_names(dims, named, "dimension")
+    return {name: _sized(kind, dims) for name, kind in types.items()}
+
+
+def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:
+    if kind.shape is None:
+        return kind
+    shape = (dims.get(d, d) if isinstance(d, str) else d for d in kind.shape)
+    return TensorType(kind.dtype, tuple(shape))
+
+
+def _dim(proto: Any) -> Dim:
+    if proto.HasField("dim_value"):
+        return int(proto.dim_value) if proto.dim_value >= 0 else None
+    name = str(proto.dim_param)
+    return int(name) if name.isdecimal() else name or None
+
+
+def _bound(types: Mapping[str, TensorType], bind: Mapping[str, Any]) -> dict[str, Array]:
+    """Values of bound inputs, in the inputs' types."""
+    _check_names(bind, types, "input")
+    values = {}
+    for name, given in bind.items():
+        kind = types[name]
+        try:
+            value = np.asarray(given).astype(kind.dtype, casting="same_kind")
+        except (TypeError, ValueError) as error:
+            raise ConversionError(f"value bound to input {name!r}: {error}") from None
+        shape = kind.shape
+        if shape is not None and value.ndim < len(shape) and value.size == 1:
+            value = value.reshape((1,) * len(shape))
+        if shape is not None and (
+            len(shape) != value.ndim
+            or any(isinstance(d, int) and d != s for d, s in zip(shape, value.shape, strict=True))
+        ):
+            raise ConversionError(f"value of shape {value.shape} bound to input {name!r}: {kind}")
+        values[name] = value
+    return values
+
+
+def _check_names(given: Mapping[str, Any], known: Any, what: str) -> None:
+    for name in given:
+        if name not in known:
+            listed = ", ".join(sorted({str(k) for k in known})) or "none"
+            raise ConversionError(f"no {what} {name!r}, the model has {listed}")
+
+
+def _check_states(graph: Graph) -> None:
+    for name, output in graph.states.items():
+        _check_names({name: output}, graph.inputs, "input")
+        _check_names({output: name}, graph.outputs, "output")
+
+
+def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
+    """Raise one UnsupportedError for all nodes that are needed and cannot be computed."""
+    needed = set(graph.outputs)
+    found = []
+    for k in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[k]
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            if k in problems:
+                found.append(problems[k])
+    if found:
+        listed = "\n  ".join(dict.fromkeys(reversed(found)))
+        count = f"{len(found)} nodes" if len(found) > 1 else "one node"
+        raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
+    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
+    return replace(graph, nodes=kept)
+
+
+def _note_outputs(declared: Any, graph: Graph) -> None:
+    """Log outputs whose declared shape is not the one that is computed."""
+    for value in declared.output:
+        kind = graph.outputs.get(value.name)
+        proto = value.type.tensor_type
+        if kind is None or kind.shape is None or not proto.HasField("shape") or not proto.shape.dim:
+            continue
+        shape = tuple(_dim(d) for d in proto.shape.dim)
+        pairs = zip(shape, kind.shape, strict=False)
+        clash = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+        if len(shape) != len(kind.shape) or clash:
+            _log.info("output %r is declared as %s and is %s", value.name, shape, kind)
+
+

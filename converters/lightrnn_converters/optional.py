@@ -1,0 +1,21 @@
+"""Packages that conversion needs and running does not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lightrnn.errors import ConversionError
+
+_EXTRAS = {"onnx": "onnx", "onnxruntime": "verify", "torch": "torch", "onnxscript": "torch"}
+
+
+def require(module: str) -> Any:
+    """The module, or a ConversionError that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ConversionError(
+            f"{package} is not installed: pip install 'lightrnn[{_EXTRAS[package]}]'"
+        ) from error

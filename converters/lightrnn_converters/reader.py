@@ -1,0 +1,230 @@
+"""Read the nodes of a lifted ONNX graph into a lightrnn graph, folding constants on the way.
+
+What depends on constants alone is evaluated as soon as it is read, with the operators' own
+semantics, so that an `If` whose condition folds can be replaced by the branch it takes. Nodes that
+cannot be read are kept, with the reason, until it is known whether anything needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lightrnn.errors import DataError, GraphError, UnsupportedError
+from lightrnn.graph import Array, Attr, Dim, Node, TensorType
+from lightrnn.ops import build
+from lightrnn_converters import constants, sequences
+
+EXTENSIONS = {("lightrnn", "LSTM")}
+"""Operators of other domains that lightrnn has: LSTM with a ninth input, `projection`."""
+
+
+@dataclass
+class Reader:
+    """What has been read so far. Names are those of the ONNX model.
+
+    constants: values by name. types: what is known of each tensor.
+    problems: why a node cannot be computed, by the node's place among `nodes`.
+    """
+
+    constants: dict[str, Array] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+    _sequences: dict[str, sequences.Value] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
+    _count: int = 0
+
+    def read(self, graph: Any, scope: Mapping[str, str]) -> dict[str, str]:
+        """Read initializers and nodes. scope: names here to names in the result; returns it grown."""
+        names = dict(scope)
+        for proto in graph.initializer:
+            self._initializer(proto, self._name(proto.name, names))
+        for proto in graph.sparse_initializer:
+            self._fail(Node("Constant", (), (proto.values.name,)), "sparse tensors")
+        for node in graph.node:
+            self._node(node, names)
+        return names
+
+    def know(self, name: str, value: Array) -> None:
+        """Record a tensor's value."""
+        self.constants[name] = value
+        self.types[name] = TensorType.of(value)
+        self._taken.add(name)
+
+    def declare(self, name: str, kind: TensorType) -> None:
+        """Record an input of the graph."""
+        self.types[name] = kind
+        self._taken.add(name)
+
+    def emit(self, node: Node) -> None:
+        """Add a node of lightrnn's, or its outputs' values where its inputs are constants."""
+        try:
+            operator = build(node)
+            if all(not i or i in self.constants for i in node.inputs):
+                return self._fold(node, operator)
+            types = self._infer(node, operator)
+        except (GraphError, DataError) as error:
+            return self._fail(node, str(error).removeprefix(f"{node}: "))
+        if types is not None and all(t.value is not None for t in types):
+            values = [t.value for t in types if t.value is not None]
+            return self._learn(node, values)
+        if types is not None:
+            self.types.update((n, t) for n, t in zip(node.outputs, types, strict=False) if n)
+        self.nodes.append(node)
+        return None
+
+    def _fold(self, node: Node, operator: Any) -> None:
+        with np.errstate(all="ignore"):
+            inputs = (self.constants[i] if i else None for i in node.inputs)
+            self._learn(node, operator.evaluate(*inputs))
+
+    def _learn(self, node: Node, values: Iterable[Array]) -> None:
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                self.know(name, value)
+
+    def _infer(self, node: Node, operator: Any) -> tuple[TensorType, ...] | None:
+        given = [self.types.get(i) if i else None for i in node.inputs]
+        if any(i and t is None for i, t in zip(node.inputs, given, strict=True)):
+            return None
+        types: tuple[TensorType, ...] = operator.infer(given)
+        return types
+
+    def _fail(self, node: Node, reason: str) -> None:
+        self.problems[len(self.nodes)] = f"{node}: {reason}"
+        self.nodes.append(node)
+
+    def _initializer(self, proto: Any, name: str) -> None:
+        try:
+            self.know(name, constants.tensor(proto))
+        except UnsupportedError as error:
+            self._fail(Node("Constant", (), (name,), origin=name), str(error))
+
+    def _name(self, name: str, names: dict[str, str]) -> str:
+        """A name in the result for a tensor made in the graph whose names are given."""
+        names[name] = self._fresh(name) if name in self._taken else name
+        self._taken.add(names[name])
+        return names[name]
+
+    def _fresh(self, hint: str) -> str:
+        while True:
+            self._count += 1
+            name = f"{hint}:{self._count}"
+            if name not in self._taken:
+                return name
+
+    def _node(self, proto: Any, names: dict[str, str]) -> None:
+        inputs = tuple(names.get(i, i) for i in proto.input)
+        outputs = tuple(self._name(o, names) if o else "" for o in proto.output)
+        origin = proto.name or next((o for o in proto.output if o), "")
+        node = Node(proto.op_type, _trimmed(inputs), _trimmed(outputs), {}, origin)
+        special = getattr(self, f"_read_{proto.op_type.lower()}", None)
+        try:
+            if proto.domain not in ("", "ai.onnx"):
+                if (proto.domain, proto.op_type) not in EXTENSIONS:
+                    raise UnsupportedError(f"operators of domain {proto.domain!r}")
+            elif special is not None:
+                return special(node, proto, names)  # type: ignore[no-any-return]
+            self.emit(Node(node.op, node.inputs, node.outputs, _attributes(proto), origin))
+        except UnsupportedError as error:
+            self._fail(node, str(error))
+        return None
+
+    def _read_constant(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        self.know(node.outputs[0], constants.constant(proto))
+
+    def _read_constantofshape(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        value = self._constant(constants.fill_value(proto), node)
+        self.emit(Node("Expand", (value, *node.inputs), node.outputs, {}, node.origin))
+
+    def _read_dropout(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        training = node.inputs[2] if len(node.inputs) > 2 else ""
+        if training and not (training in self.constants and not self.constants[training]):
+            raise UnsupportedError("training_mode")
+        self.emit(Node("Identity", node.inputs[:1], node.outputs[:1], {}, node.origin))
+        if len(node.outputs) > 1:
+            self._fail(Node("Dropout", node.inputs, ("", node.outputs[1]), {}, node.origin), "mask")
+
+    def _read_if(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        condition = self.constants.get(node.inputs[0])
+        if condition is None:
+            raise UnsupportedError("control flow whose condition is not constant")
+        wanted = "then_branch" if bool(condition) else "else_branch"
+        branch = next(a.g for a in proto.attribute if a.name == wanted)
+        inner = self.read(branch, names)
+        for result, output in zip(branch.output, node.outputs, strict=False):
+            if output:
+                source = inner.get(result.name, result.name)
+                self.emit(Node("Identity", (source,), (output,), {}, node.origin))
+
+    def _read_loop(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        raise UnsupportedError("control flow")
+
+    _read_scan = _read_loop
+
+    def _read_sequenceconstruct(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        self._sequences[node.outputs[0]] = sequences.Items(node.inputs)
+
+    def _read_splittosequence(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        attrs = _attributes(proto)
+        sizes = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        axis = int(attrs.get("axis", 0))  # type: ignore[arg-type]
+        known = _size(self.types.get(node.inputs[0]), axis)
+        self._sequences[node.outputs[0]] = sequences.split(node.inputs, attrs, sizes, known)
+
+    def _read_sequenceat(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        position = self.constants.get(node.inputs[1])
+        if position is None:
+            raise UnsupportedError("a position in a sequence that is not constant")
+        self._sequence(node).read(
+            int(position), node.outputs[0], self._emitter(node), lambda v: self._constant(v, node)
+        )
+
+    def _read_concatfromsequence(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        sequences.joined(
+            self._sequence(node), _attributes(proto), node.outputs[0], self._emitter(node),
+            lambda: self._fresh(node.outputs[0]), lambda v: self._constant(v, node),
+        )  # fmt: skip
+
+    def _sequence(self, node: Node) -> sequences.Value:
+        found = self._sequences.get(node.inputs[0])
+        if found is None:
+            raise UnsupportedError("a sequence that is not made by splitting or listing tensors")
+        return found
+
+    def _emitter(self, node: Node) -> sequences.Emit:
+        def emit(op: str, inputs: tuple[str, ...], output: str, attrs: dict[str, Attr]) -> None:
+            self.emit(Node(op, inputs, (output,), attrs, node.origin))
+
+        return emit
+
+    def _constant(self, value: Array, node: Node) -> str:
+        name = self._fresh(node.outputs[0])
+        self.know(name, value)
+        return name
+
+
+def _attributes(proto: Any) -> dict[str, Attr]:
+    for attribute in proto.attribute:
+        if attribute.ref_attr_name:
+            raise UnsupportedError(f"attribute {attribute.name!r} refers to one of a function")
+    return {a.name: constants.attribute(a) for a in proto.attribute}
+
+
+def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without the empty ones at the end."""
+    count = len(names)
+    while count and not names[count - 1]:
+        count -= 1
+    return names[:count]
+
+
+def _size(kind: TensorType | None, axis: int) -> int | None:
+    if kind is None or kind.shape is None or not -len(kind.shape) <= axis < len(kind.shape):
+        return None
+    size: Dim = kind.shape[axis]
+    return size if isinstance(size, int) else None

@@ -1,0 +1,117 @@
+"""Write converted graphs to a .lrnn file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+
+from lightrnn.errors import ConversionError
+from lightrnn.format import ModelFile, dumps, write
+from lightrnn.graph import FLOAT32, Array, Graph
+from lightrnn_converters.simplify import rename
+
+Destination: TypeAlias = str | os.PathLike[str] | BinaryIO
+Text: TypeAlias = Mapping[str, Any] | None
+
+PRODUCER = "lightrnn_converters"
+
+STORAGE = ("float32", "float16", "bfloat16")
+"""How weights can be stored."""
+
+_WEIGHT_SLOTS = {
+    "MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,), "Conv": (1,), "ConvTranspose": (1,),
+    "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8),
+}  # fmt: skip
+"""Inputs that hold weights, by operator; only these are stored in fewer bits."""
+
+
+def save(
+    destination: Destination,
+    graphs: Mapping[str, Graph],
+    *,
+    dtype: str = "float32",
+    text: Text = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write graphs to a path or a binary file object; equal constants are written once.
+
+    dtype: how float32 weights are stored. Raises ConversionError for one that is not known.
+    """
+    write(destination, model_file(graphs, dtype=dtype, text=text, metadata=metadata))
+
+
+def check_storage(dtype: str) -> None:
+    """Raise ConversionError for a dtype in which weights cannot be stored."""
+    if dtype not in STORAGE:
+        raise ConversionError(f"dtype is {dtype!r}, expected one of {', '.join(STORAGE)}")
+
+
+def to_bytes(graph: Graph) -> bytes:
+    """A file of one graph in memory."""
+    return dumps(model_file({"main": graph}))
+
+
+def model_file(
+    graphs: Mapping[str, Graph],
+    *,
+    dtype: str = "float32",
+    text: Text = None,
+    metadata: Mapping[str, str] | None = None,
+) -> ModelFile:
+    """The contents of a file."""
+    check_storage(dtype)
+    shared = share_between(graphs)
+    names = set() if dtype == "float32" else set(_weights(shared))
+    return ModelFile(
+        graphs=shared,
+        text=text,
+        metadata=dict(metadata or {}),
+        producer=PRODUCER,
+        encodings=dict.fromkeys(sorted(names), dtype),
+    )
+
+
+def share_between(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """The graphs with one name for each constant that several have, and no name for two."""
+    names: dict[Any, str] = {}
+    taken: set[str] = set()
+    result = {}
+    for label, graph in graphs.items():
+        own = {*graph.inputs, *graph.outputs, *(o for n in graph.nodes for o in n.outputs)}
+        renamed = {}
+        for name, value in graph.constants.items():
+            key = _identity(value)
+            known = names.get(key)
+            if name in graph.outputs or known is None or known in own:
+                known = name if name not in taken else f"{label}.{name}"
+                names.setdefault(key, known)
+            renamed[name] = known
+            taken.add(known)
+        kept = {old: new for old, new in renamed.items() if old != new}
+        if clash := next((o for o in kept if o in graph.outputs), None):
+            raise ConversionError(f"output {clash!r} of graph {label!r} is another's constant")
+        result[label] = rename(graph, kept)
+    return result
+
+
+def _identity(value: Array) -> tuple[str, tuple[int, ...], bytes]:
+    return value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes()
+
+
+def _weights(graphs: Mapping[str, Graph]) -> Iterator[str]:
+    """Float32 constants of two or more axes that are nothing but weights in all graphs."""
+    elsewhere = {
+        name
+        for graph in graphs.values()
+        for node in graph.nodes
+        for k, name in enumerate(node.inputs)
+        if k not in _WEIGHT_SLOTS.get(node.op, ())
+    }
+    for graph in graphs.values():
+        for name, value in graph.constants.items():
+            is_matrix = value.dtype == FLOAT32 and value.ndim >= 2
+            if is_matrix and name not in elsewhere and name not in graph.outputs:
+                yield name

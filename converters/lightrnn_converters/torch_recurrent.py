@@ -1,0 +1,124 @@
+"""torch's recurrent layers as single nodes of an exported program.
+
+Under `KeepRecurrent`, a TorchFunctionMode, every call of torch's `lstm`, `gru`, `rnn_tanh` and
+`rnn_relu` becomes one custom operator of the library "lightrnn" whose shape function keeps time
+and batch symbolic:
+
+    lightrnn::lstm(x, h0, c0, params, lengths, ...) -> y, h_n, c_n
+    lightrnn::gru, lightrnn::rnn(x, h0, params, lengths, ...) -> y, h_n
+
+x [T, N, I]; h0 [L * D, N, S]; params as torch's flat weights; lengths int64 [N] or None.
+Packed sequences (`torch.nn.utils.rnn`) stay padded and carry their lengths beside them; see
+`torch_packed`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from lightrnn_converters.torch_packed import PackedSequences
+
+_COMMON = "Tensor[] params, Tensor? lengths, bool has_biases, int num_layers, bool bidirectional"
+_SCHEMAS = {
+    "lstm": f"lstm(Tensor x, Tensor h0, Tensor c0, {_COMMON}) -> (Tensor, Tensor, Tensor)",
+    "gru": f"gru(Tensor x, Tensor h0, {_COMMON}) -> (Tensor, Tensor)",
+    "rnn": f"rnn(Tensor x, Tensor h0, {_COMMON}, bool relu) -> (Tensor, Tensor)",
+    "unpad": "unpad(Tensor y, Tensor lengths) -> Tensor",
+}
+
+
+def _fake_lstm(x: Any, h0: Any, c0: Any, *rest: Any) -> tuple[Any, Any, Any]:
+    y, h_n = _fake_recurrent(x, h0, *rest)
+    return y, h_n, x.new_empty(c0.shape[0], x.shape[1], c0.shape[2])
+
+
+def _fake_recurrent(
+    x: Any, h0: Any, params: Any, lengths: Any, has_biases: bool, num_layers: int,
+    bidirectional: bool, relu: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    directions = 2 if bidirectional else 1
+    y = x.new_empty(x.shape[0], x.shape[1], directions * h0.shape[2])
+    return y, x.new_empty(h0.shape[0], x.shape[1], h0.shape[2])
+
+
+def _fake_unpad(y: Any, lengths: Any) -> Any:
+    import torch
+
+    longest = torch.library.get_ctx().new_dynamic_size()
+    return y.new_empty(longest, *y.shape[1:])
+
+
+@functools.cache
+def operators() -> Any:
+    """The operators `torch.ops.lightrnn`, registered on the first call."""
+    import torch
+
+    library = torch.library.Library("lightrnn", "DEF")
+    for schema in _SCHEMAS.values():
+        library.define(schema)
+    shapes: Mapping[str, Callable[..., Any]] = {
+        "lstm": _fake_lstm, "gru": _fake_recurrent, "rnn": _fake_recurrent, "unpad": _fake_unpad,
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        torch.library.register_fake(f"lightrnn::{name}", shape, lib=library)
+    operators_ = torch.ops.lightrnn
+    operators_.library = library
+    return operators_
+
+
+def _plain(call: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, ...]:
+    """A call without packing: (x, h or (h, c), params, biases, layers, dropout, train, bi, first)."""
+    x, states, params, has_biases, layers, _, _, bidirectional, batch_first = args
+    x = x.transpose(0, 1) if batch_first else x
+    states = tuple(states) if isinstance(states, list | tuple) else (states,)
+    y, *finals = call(x, *states, list(params), None, has_biases, layers, bidirectional)
+    return y.transpose(0, 1) if batch_first else y, *finals
+
+
+@contextmanager
+def keep_recurrent() -> Iterator[None]:
+    """Within this context, torch.export keeps every recurrent layer as one node.
+
+    Raises UnsupportedError from inside the model for what cannot be kept: other computations on
+    the data of a packed sequence than those `torch_packed` names.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    ops = operators()
+    packed = PackedSequences(ops.unpad)
+    calls: dict[str, Callable[..., Any]] = {
+        "lstm": ops.lstm,
+        "gru": ops.gru,
+        "rnn_tanh": functools.partial(ops.rnn, relu=False),
+        "rnn_relu": functools.partial(ops.rnn, relu=True),
+    }
+    recurrent = {getattr(torch._C._VariableFunctions, name): call for name, call in calls.items()}
+
+    class KeepRecurrent(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            call = recurrent.get(function)
+            if call is None:
+                return packed.call(function, args, kwargs or {})
+            if packed.is_packed(args[1]):
+                return packed.recurrent(call, args)
+            return _plain(call, args)
+
+    expected = torch.nn.RNNBase.get_expected_hidden_size
+    expected_cell = torch.nn.LSTM.get_expected_cell_size
+    with (
+        mock.patch.object(
+            torch.nn.RNNBase, "get_expected_hidden_size", packed.symbolic_batch(expected)
+        ),
+        mock.patch.object(
+            torch.nn.LSTM, "get_expected_cell_size", packed.symbolic_batch(expected_cell)
+        ),
+        KeepRecurrent(),
+    ):
+        yield

@@ -1,0 +1,86 @@
+"""`lightrnn doctor`: what this machine runs on, and why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightrnn.cli.arguments import command
+
+if TYPE_CHECKING:
+    from lightrnn.cli.arguments import Subparsers
+
+_V3 = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+def add(subparsers: Subparsers) -> None:
+    command(subparsers, "doctor", "show which kernels this machine runs, and why", run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from lightrnn import __version__
+    from lightrnn.engine.team import default_threads
+    from lightrnn.errors import InputError, NativeError
+
+    print(f"lightrnn  {__version__}")
+    print(f"Python    {platform.python_version()} ({platform.python_implementation()})")
+    print(f"numpy     {np.__version__}")
+    print(f"platform  {platform.platform()}")
+    print(f"CPU       {cpu_level()}")
+    status = 0
+    try:
+        print(f"kernels   {_kernels()}")
+    except NativeError as error:
+        print(f"kernels   refused: {error}")
+        status = 1
+    try:
+        print(f"threads   {default_threads()}")
+    except InputError as error:
+        print(f"threads   {error}")
+        status = 1
+    return status
+
+
+def _kernels() -> str:
+    """Which kernels run. Raises NativeError where there is a library that may not be used."""
+    from lightrnn.native import library
+
+    found = library.load()
+    if found is not None:
+        where = "packaged" if found.path == library.PACKAGED else "cached"
+        return f"x86-64-{found.level}, from the {where} library {found.path}"
+    return f"NumPy semantics, which are slow: {_reason()}"
+
+
+def _reason() -> str:
+    """Why there is no library."""
+    from lightrnn.native import library
+
+    if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
+        return "LIGHTRNN_NATIVE is 0"
+    places = (library.PACKAGED, library.cached_path())
+    for path in places:
+        if path.exists():
+            return f"{path} has nothing that this CPU runs"
+    missing = " nor ".join(map(str, places))
+    return f"no library at {missing}; `lightrnn build-kernels` builds one"
+
+
+def cpu_level() -> str:
+    """The CPU's x86-64 level, as far as the operating system tells."""
+    machine = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return machine
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    for level, needed in (("v4", _V4), ("v3", _V3)):
+        if needed <= flags:
+            return f"x86-64-{level}"
+    return machine

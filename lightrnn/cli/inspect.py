@@ -1,0 +1,136 @@
+"""`lightrnn inspect`: what a file holds, and what would run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightrnn.cli.arguments import UsageError, command, shape_pair
+
+if TYPE_CHECKING:
+    from lightrnn.cli.arguments import Subparsers
+    from lightrnn.engine.plan import Plan
+    from lightrnn.format import ModelFile
+    from lightrnn.graph import Graph, TensorType
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(subparsers, "inspect", "show what a model holds and what would run", run)
+    parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument(
+        "--plan", type=shape_pair, nargs="+", action="extend", metavar="NAME=SHAPE",
+        help="show the plan for inputs of these shapes, such as x=2x5x64",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    from lightrnn.format import read
+    from lightrnn.graph.check import check
+    from lightrnn.ops import build
+
+    file = read(args.model)
+    for graph in file.graphs.values():
+        check(graph, build)
+    plan = None if args.plan is None else _plan(args.model, file, dict(args.plan))
+    if args.json:
+        print(json.dumps(_summary(file, plan), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(file, plan)))
+    return 0
+
+
+def _plan(model: str, file: ModelFile, shapes: dict[str, tuple[int, ...]]) -> Plan:
+    """The plan of the first graph with inputs of these names."""
+    from lightrnn.model import load
+
+    for name, graph in file.graphs.items():
+        if set(graph.inputs) == set(shapes):
+            return load(model).plan(shapes, name)
+    known = "; ".join(f"{n}: {', '.join(g.inputs) or 'none'}" for n, g in file.graphs.items())
+    raise UsageError(f"--plan needs a shape for each input of a graph ({known})")
+
+
+def _summary(file: ModelFile, plan: Plan | None) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "producer": file.producer,
+        "metadata": dict(file.metadata),
+        "text": file.text,
+        "graphs": {name: _graph_summary(graph) for name, graph in file.graphs.items()},
+    }
+    if plan is not None:
+        summary["plan"] = _plan_summary(plan)
+    return summary
+
+
+def _graph_summary(graph: Graph) -> dict[str, Any]:
+    return {
+        "inputs": _tensors(graph.inputs),
+        "outputs": _tensors(graph.outputs),
+        "nodes": dict(Counter(node.op for node in graph.nodes).most_common()),
+        "parameters": _parameters(graph),
+        "states": dict(graph.states),
+    }
+
+
+def _tensors(types: Mapping[str, TensorType]) -> list[dict[str, Any]]:
+    return [{"name": n, "dtype": t.dtype.name, "shape": t.shape} for n, t in types.items()]
+
+
+def _parameters(graph: Graph) -> int:
+    """Numbers that were trained: the elements of all floating-point constants."""
+    return sum(array.size for array in graph.constants.values() if array.dtype.kind == "f")
+
+
+def _plan_summary(plan: Plan) -> dict[str, Any]:
+    instructions = [i for i in plan.instructions if i.kernel]
+    return {
+        "instructions": [{"kernel": i.kernel, "node": str(i.node)} for i in instructions],
+        "native_calls": plan.native_calls,
+        "host_steps": [str(node) for node in plan.host_steps],
+        "arena_bytes": plan.arena_bytes,
+        "packed_bytes": plan.packed_bytes,
+    }
+
+
+def _lines(file: ModelFile, plan: Plan | None) -> Iterator[str]:
+    for name, graph in file.graphs.items():
+        yield f"graph {name}"
+        yield from _type_lines("input", graph.inputs)
+        yield from _type_lines("output", graph.outputs)
+        counts = Counter(node.op for node in graph.nodes).most_common()
+        yield f"  nodes       {', '.join(f'{n} {op}' for op, n in counts) or 'none'}"
+        yield f"  parameters  {_parameters(graph):,}"
+        for state, source in graph.states.items():
+            yield f"  state       {state} is {source} of the step before"
+    yield from _text_lines(file)
+    for key, value in {"producer": file.producer, **file.metadata}.items():
+        yield f"{key}: {value}"
+    if plan is not None:
+        yield f"plan: {plan}"
+
+
+def _type_lines(what: str, types: Mapping[str, TensorType]) -> Iterator[str]:
+    for name, kind in types.items():
+        yield f"  {what:<10}  {name}: {kind}"
+
+
+def _text_lines(file: ModelFile) -> Iterator[str]:
+    """The text task in a few words, or why it is not usable."""
+    from lightrnn.errors import TextError
+    from lightrnn.text.schema import parse
+
+    if file.text is None:
+        return
+    try:
+        spec = parse(file.text, next(iter(file.graphs.values())))
+    except TextError as error:
+        yield f"text: not usable: {error}"
+        return
+    yield (
+        f"text: classification, {len(spec.tokenizer.characters):,} characters, "
+        f"{len(spec.labels)} labels: {', '.join(spec.labels)}"
+    )

@@ -1,0 +1,84 @@
+"""`lightrnn run`: a model over lines of text, or over arrays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from lightrnn.cli.arguments import UsageError, command, positive
+from lightrnn.cli.lines import check_readable, read_lines
+from lightrnn.cli.output import Progress, open_output
+
+if TYPE_CHECKING:
+    from lightrnn.cli.arguments import Subparsers
+    from lightrnn.text.classification import Prediction
+
+_log = logging.getLogger("lightrnn")
+
+FORMATS = ("text", "tsv", "jsonl")
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(subparsers, "run", "run a model over lines of text, or over arrays", run)
+    parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="UTF-8 text; stdin by default")
+    parser.add_argument("-o", "--output", metavar="OUT", help="write here instead of to stdout")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="label (text, the default), label and score, or JSON"
+    )
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="lines in one run")
+    parser.add_argument("--threads", type=positive, metavar="N", help="by default all cores")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu")
+    parser.add_argument("--npz", metavar="IN.npz", help="inputs of a model that takes no text")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.npz is None:
+        _run_text(args)
+        return 0
+    if args.output is None:
+        raise UsageError("--npz needs -o OUT.npz")
+    if args.files or args.format or args.batch_size:
+        raise UsageError("--npz goes with -o, --threads and --device alone")
+    _run_arrays(args)
+    return 0
+
+
+def _run_text(args: argparse.Namespace) -> None:
+    from lightrnn.text.pipeline import pipeline
+
+    check_readable(args.files)
+    pipe = pipeline(args.model, args.batch_size or 32, args.threads, args.device)
+    results = pipe.stream(read_lines(args.files))
+    empty = 0
+    with open_output(args.output) as output, Progress(sys.stderr, output) as progress:
+        for result in results:
+            _write(output, result, args.format)
+            if args.batch_size == 1:
+                output.flush()
+            empty += not result["label"]
+            progress.advance()
+    if empty:
+        _log.warning("%d empty line%s left without a label", empty, "" if empty == 1 else "s")
+
+
+def _write(output: BinaryIO, result: Prediction, form: str | None) -> None:
+    line = result["label"]
+    if form == "jsonl":
+        line = json.dumps(result, ensure_ascii=False)
+    elif form == "tsv" and line:
+        line = f"{line}\t{result['score']:.6f}"
+    output.write(f"{line}\n".encode())
+
+
+def _run_arrays(args: argparse.Namespace) -> None:
+    from lightrnn.cli.arrays import read_arrays, write_arrays
+    from lightrnn.model import load
+
+    inputs = read_arrays(args.npz)
+    results = load(args.model, args.device, args.threads).run(inputs)
+    with open_output(args.output) as output:
+        write_arrays(output, results)

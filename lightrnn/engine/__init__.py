@@ -1,0 +1,1 @@
+"""How a graph runs: prepared once, bound to shapes, executed as a flat program."""

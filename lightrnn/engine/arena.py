@@ -1,0 +1,149 @@
+"""Memory of runs: arenas kept from run to run, and frames that fit a plan into one."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lightrnn.engine.memory import address, aligned_bytes
+from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
+from lightrnn.graph import Array
+from lightrnn.native.abi import ALIGNMENT
+from lightrnn.native.library import Library
+
+MAX_FRAMES = 32
+"""Plans that an arena remembers its addresses for."""
+
+SHORT = 800_000
+"""Work of a program, in multiply-adds, that keeps the GIL and the calling thread: some 50 µs."""
+
+_STATUS, _SYNC, _HEAD = 0, 8, 24
+"""Words at the front of a frame: status, barrier, then the program."""
+
+
+@dataclass(frozen=True)
+class NativeCall:
+    """One call of the executor. args: address of its four arguments."""
+
+    args: int
+    work: int
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """A host step with its tensors in place."""
+
+    step: HostStep
+    inputs: tuple[Array | None, ...]
+    outputs: tuple[Array | None, ...]
+
+
+class Frame:
+    """A plan in an arena: every address resolved, ready to run.
+
+    status: two int64, zero unless a kernel met a bad value in node status[1].
+    whole: address of the executor's arguments if one native call runs the plan on this thread.
+    """
+
+    def __init__(self, plan: Plan, arena: Array, addresses: dict[str, int]) -> None:
+        self.plan = plan
+        base = address(arena)
+        words = _HEAD + sum(2 + len(i.args) for i in plan.instructions) + 4 * len(plan.steps)
+        memory = aligned_bytes(words * 8).view(np.int64)
+        memory[:] = 0
+        self._memory = memory
+        self.status: Any = memoryview(memory[_STATUS : _STATUS + 2].data)
+        start = address(memory)
+        self._fill(plan, base, start, addresses)
+        self.inputs = tuple(_tensor(arena, place) for place in plan.inputs)
+        self.outputs = tuple(_tensor(arena, place) for place in plan.outputs)
+        self.steps = tuple(self._step(k, step, arena, start) for k, step in enumerate(plan.steps))
+        self.whole = 0
+        if plan.whole is not None and plan.whole.work < SHORT:
+            self.whole = next(s.args for s in self.steps if isinstance(s, NativeCall))
+        tail = plan.tail
+        self.tail_inputs = () if tail is None else tuple(_maybe(arena, p) for p in tail.inputs)
+        self.live = () if tail is None else tuple(_tensor(arena, p) for _, p in tail.live)
+
+    def _fill(self, plan: Plan, base: int, start: int, addresses: dict[str, int]) -> None:
+        table = _HEAD
+        args = table + 2 * len(plan.instructions)
+        words: list[int] = []
+        for k, instruction in enumerate(plan.instructions):
+            self._memory[table + 2 * k] = addresses.get(instruction.kernel, 0)
+            self._memory[table + 2 * k + 1] = start + 8 * (args + len(words))
+            mine = list(instruction.args)
+            for place in instruction.places:
+                mine[place] += base
+            for place in instruction.status:
+                mine[place] = start + 8 * _STATUS
+            for place in instruction.sync:
+                mine[place] = start + 8 * _SYNC
+            words += mine
+        self._memory[args : args + len(words)] = words
+        self._calls = args + len(words)
+
+    def _step(
+        self, k: int, step: NativeStep | HostStep, arena: Array, start: int
+    ) -> NativeCall | HostCall:
+        if isinstance(step, HostStep):
+            inputs = tuple(_maybe(arena, p) for p in step.inputs)
+            return HostCall(step, inputs, tuple(_maybe(arena, p) for p in step.outputs))
+        at = self._calls + 4 * k
+        self._memory[at : at + 4] = (start + 8 * _HEAD, start + 8 * _SYNC, step.first, step.last)
+        return NativeCall(start + 8 * at, step.work)
+
+
+def _tensor(arena: Array, place: Place) -> Array:
+    if place.array is not None:
+        return place.array
+    sizes = place.type.sizes
+    nbytes = place.type.dtype.itemsize
+    for size in sizes:
+        nbytes *= size
+    return arena[place.offset : place.offset + nbytes].view(place.type.dtype).reshape(sizes)
+
+
+def _maybe(arena: Array, place: Place | None) -> Array | None:
+    return None if place is None else _tensor(arena, place)
+
+
+class Arena:
+    """One run's memory; it grows to the largest plan that it has met."""
+
+    def __init__(self) -> None:
+        self._memory = aligned_bytes(0)
+        self.frames: dict[Plan, Frame] = {}
+
+    def make_frame(self, plan: Plan, addresses: dict[str, int]) -> Frame:
+        """Make the plan's frame in this arena and remember it."""
+        if len(self._memory) < plan.arena_bytes:
+            self.frames.clear()
+            self._memory = aligned_bytes(plan.arena_bytes)
+        elif len(self.frames) >= MAX_FRAMES:
+            self.frames.clear()
+        frame = self.frames[plan] = Frame(plan, self._memory, addresses)
+        return frame
+
+    @property
+    def nbytes(self) -> int:
+        return len(self._memory)
+
+
+def call_with_gil(library: Library) -> Callable[[int, int, int], None]:
+    """The executor, called without letting other Python threads run: for short programs."""
+    kind = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return kind(library.addresses["execute"])
+
+
+def call_without_gil(library: Library) -> Callable[[int, int, int], None]:
+    """The executor, called while other Python threads may run."""
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return kind(library.addresses["execute"])
+
+
+assert _HEAD * 8 % ALIGNMENT == 0

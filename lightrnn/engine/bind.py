@@ -1,0 +1,291 @@
+"""Bind a graph to concrete input shapes: known values, buffers, instructions."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
+from lightrnn.errors import DataError, GraphError
+from lightrnn.graph import Array, Node, TensorType
+from lightrnn.native import abi
+from lightrnn.ops import Operator
+from lightrnn.ops.lowering import Operand, Ref
+
+if TYPE_CHECKING:
+    from lightrnn.engine.prepare import Prepared
+
+
+_NOTHING = np.empty(0, np.uint8)
+"""Stands in a buffer that turned out not to be needed."""
+
+
+class Binder:
+    """Makes one plan; the emitter that operators lower to."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._types: dict[str, TensorType] = {}
+        self._refs: dict[str, Ref] = {}
+        self._buffers: list[Buffer] = []
+        self._calls: list[tuple[str, tuple[Ref | int, ...], int, Node]] = []
+        self._steps: list[NativeStep | HostStep | tuple[Node, Operator]] = []
+        self._packed: dict[int, Array] = {}
+        self._node: Node = Node("", (), ())
+        self._node_number = 0
+        self._native_from = 0
+
+    def bind(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """The plan for inputs of these shapes."""
+        prepared = self._prepared
+        for (name, kind), shape in zip(prepared.graph.inputs.items(), shapes, strict=True):
+            self._allocate(name, TensorType(kind.dtype, shape))
+        for number, (node, op) in enumerate(prepared.nodes):
+            self._node, self._node_number = node, number
+            if not self._bind_node(node, op):
+                return self._finish(split=number)
+        return self._finish(split=None)
+
+    # What operators call
+
+    def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
+        words: list[Ref | int] = []
+        given = iter(args)
+        now = len(self._calls) + 1
+        for p in abi.KERNELS[kernel].parameters:
+            if p.kind == "node":
+                words.append(self._node_number)
+            elif p.kind in abi.FILLED_IN:
+                words.append(0)
+            elif p.kind == "tail":
+                break
+            else:
+                words.append(self._word(next(given), p.kind, now))
+        words.extend(self._word(arg, "int", now) for arg in given)
+        self._calls.append((kernel, tuple(words), work, self._node))
+
+    def scratch(self, nbytes: int) -> Ref:
+        now = len(self._calls) + 1
+        return self._buffer(Buffer(nbytes, None, now, now))
+
+    def constant(self, array: Array) -> Ref:
+        return self._buffer(Buffer(array.nbytes, aligned_copy(array)))
+
+    def packed(
+        self, sources: tuple[Operand, ...], layout: Hashable, pack: Callable[..., Array]
+    ) -> Ref:
+        values = tuple(s.value for s in sources if s.value is not None)
+        assert len(values) == len(sources)
+        if all(s.constant for s in sources):
+            array = self._prepared.packed(values, layout, pack)
+        else:
+            array = aligned_copy(pack(*values))
+        self._packed[id(array)] = array
+        return self._buffer(Buffer(array.nbytes, array))
+
+    def view(self, output: Operand, source: Operand, offset: int = 0) -> bool:
+        self._buffers[output.ref.base].array = _NOTHING
+        self._refs[output.name] = source.ref + offset
+        return True
+
+    # One node
+
+    def _bind_node(self, node: Node, op: Operator) -> bool:
+        """Bind a node; False if the shapes of its outputs depend on values."""
+        inputs = [self._type(name) if name else None for name in node.inputs]
+        if all(t is None or t.value is not None for t in inputs):
+            self._fold(node, op, inputs)
+            return True
+        try:
+            types = op.infer(inputs)
+        except GraphError as error:
+            raise type(error)(f"{node}: {error}") from None
+        wanted = list(zip(node.outputs, types, strict=False))
+        if any(name and t.value is None and not t.is_concrete for name, t in wanted):
+            return False
+        if all(not name or t.value is not None for name, t in wanted):
+            for name, t in wanted:
+                if name:
+                    self._types[name] = t
+            return True
+        self._lower(node, op, inputs, wanted)
+        return True
+
+    def _fold(self, node: Node, op: Operator, inputs: Sequence[TensorType | None]) -> None:
+        try:
+            values = op.evaluate(*(None if t is None else t.value for t in inputs))
+        except DataError as error:
+            raise DataError(f"{node}: {error}") from None
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                self._types[name] = TensorType.of(np.ascontiguousarray(value).reshape(value.shape))
+
+    def _lower(
+        self,
+        node: Node,
+        op: Operator,
+        inputs: Sequence[TensorType | None],
+        wanted: Sequence[tuple[str, TensorType]],
+    ) -> None:
+        given = [self._operand(name) if name else None for name in node.inputs]
+        before = len(self._calls)
+        self._use(given, before + 1)
+        outputs: list[Operand | None] = []
+        for name, kind in wanted:
+            if name:
+                self._allocate(name, replace(kind, value=None), before + 1)
+            outputs.append(self._operand(name) if name else None)
+        if op.lower(self, given, outputs):
+            self._use([*given, *(self._operand(n) for n, _ in wanted if n)], len(self._calls))
+            return
+        assert len(self._calls) == before, f"{node} emitted calls, then gave up"
+        self._end_native()
+        self._calls.append(("", (), 0, node))  # a host step takes one tick of every lifetime
+        self._native_from = len(self._calls)
+        self._steps.append((node, op))
+        self._use([*given, *outputs], len(self._calls))
+
+    def _end_native(self) -> None:
+        first, last = self._native_from, len(self._calls)
+        if last > first:
+            work = sum(call[2] for call in self._calls[first:last])
+            self._steps.append(NativeStep(first, last, work))
+
+    # Tensors and memory
+
+    def _type(self, name: str) -> TensorType:
+        known = self._types.get(name)
+        if known is None:
+            known = self._types[name] = TensorType.of(self._prepared.graph.constants[name])
+        return known
+
+    def _operand(self, name: str) -> Operand:
+        kind = self._type(name)
+        ref = self._refs.get(name)
+        if ref is None:
+            assert kind.value is not None
+            ref = self._refs[name] = self._buffer(Buffer(kind.value.nbytes, kind.value))
+        return Operand(name, kind, ref, name in self._prepared.lasting)
+
+    def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
+        nbytes = kind.dtype.itemsize
+        for size in kind.sizes:
+            nbytes *= size
+        self._types[name] = kind
+        self._refs[name] = self._buffer(Buffer(nbytes, None, first, first))
+
+    def _buffer(self, buffer: Buffer) -> Ref:
+        self._buffers.append(buffer)
+        return Ref(len(self._buffers) - 1)
+
+    def _use(self, operands: Sequence[Operand | None], when: int) -> None:
+        for operand in operands:
+            if operand is not None:
+                buffer = self._buffers[operand.ref.base]
+                buffer.last = max(buffer.last, when)
+
+    def _word(self, arg: Ref | Operand | int | float | None, kind: str, now: int) -> Ref | int:
+        if arg is None:
+            return 0
+        if isinstance(arg, Operand):
+            arg = arg.ref
+        if isinstance(arg, Ref):
+            buffer = self._buffers[arg.base]
+            buffer.last = max(buffer.last, now)
+            return arg
+        if kind == "float" or isinstance(arg, float):
+            return int(struct.unpack("<q", struct.pack("<d", arg))[0])
+        return int(arg)
+
+    # The plan
+
+    def _finish(self, split: int | None) -> Plan:
+        prepared = self._prepared
+        live: list[str] = []
+        kept = list(prepared.graph.outputs)
+        if split is not None:
+            live = prepared.live_after(split)
+            kept = [*(n for n in prepared.nodes[split][0].inputs if n), *live]
+        end = len(self._calls) + 1
+        for name in kept:
+            if self._type(name).value is None:
+                self._buffers[self._refs[name].base].last = end
+        self._end_native()
+        arena_bytes = lay_out(self._buffers)
+        instructions = tuple(self._instruction(*call) for call in self._calls)
+        return Plan(
+            nodes=tuple(node for node, _ in prepared.nodes),
+            inputs=tuple(self._place(name) for name in prepared.graph.inputs),
+            outputs=()
+            if split is not None
+            else tuple(self._place(n) for n in prepared.graph.outputs),
+            instructions=instructions,
+            steps=tuple(self._step(step) for step in self._steps),
+            arena_bytes=arena_bytes,
+            packed_bytes=sum(a.nbytes for a in self._packed.values()),
+            tail=None if split is None else self._tail(split, live),
+            alive=tuple(b.array for b in self._buffers if b.array is not None),
+        )
+
+    def _instruction(
+        self, kernel: str, words: tuple[Ref | int, ...], work: int, node: Node
+    ) -> Instruction:
+        if not kernel:
+            return Instruction("", (), (), (), (), 0, node)
+        args, places = [], []
+        for k, word in enumerate(words):
+            if isinstance(word, Ref):
+                buffer = self._buffers[word.base]
+                if buffer.array is None:
+                    places.append(k)
+                    args.append(buffer.offset + word.offset)
+                else:
+                    args.append(address(buffer.array) + word.offset)
+            else:
+                args.append(word)
+        kinds = [p.kind for p in abi.KERNELS[kernel].parameters]
+        status = tuple(k for k, kind in enumerate(kinds) if kind == "status")
+        sync = tuple(k for k, kind in enumerate(kinds) if kind == "sync")
+        return Instruction(kernel, tuple(args), tuple(places), status, sync, work, node)
+
+    def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:
+        if not isinstance(step, tuple):
+            return step
+        node, op = step
+        return HostStep(
+            node,
+            op,
+            tuple(self._place(n) if n else None for n in node.inputs),
+            tuple(self._place(n) if n else None for n in node.outputs),
+        )
+
+    def _place(self, name: str) -> Place:
+        kind = self._type(name)
+        if kind.value is not None:
+            return Place(kind, array=kind.value)
+        ref = self._refs[name]
+        buffer = self._buffers[ref.base]
+        if buffer.array is None:
+            return Place(kind, offset=buffer.offset + ref.offset)
+        data = buffer.array.reshape(-1).view(np.uint8)[ref.offset :]
+        nbytes = kind.dtype.itemsize * int(np.prod(kind.sizes, dtype=np.int64))
+        return Place(kind, array=data[:nbytes].view(kind.dtype).reshape(kind.sizes))
+
+    def _tail(self, split: int, live: list[str]) -> Tail:
+        node, op = self._prepared.nodes[split]
+        known: Mapping[str, Array] = {
+            name: kind.value for name, kind in self._types.items() if kind.value is not None
+        }
+        unknown = [name for name in live if name not in known]
+        return Tail(
+            node,
+            op,
+            tuple(self._place(n) if n else None for n in node.inputs),
+            tuple((name, self._place(name)) for name in unknown),
+            self._prepared.rest(split, {n: self._type(n) for n in unknown}, known),
+        )

@@ -1,0 +1,135 @@
+"""Run a prepared graph: find the plan, fill an arena, call the library, copy the results out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from lightrnn.engine.arena import (
+    SHORT,
+    Arena,
+    Frame,
+    HostCall,
+    NativeCall,
+    call_with_gil,
+    call_without_gil,
+)
+from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.plan import Plan, Tail
+from lightrnn.engine.prepare import Prepared
+from lightrnn.engine.team import Team
+from lightrnn.errors import DataError
+from lightrnn.graph import Array, Node
+from lightrnn.native.library import Library
+from lightrnn.ops import Operator
+
+TEAM = 5_000_000
+"""Work of a program that is worth waking the team for: some 300 µs."""
+
+
+@cache
+def team_of(library: Library) -> Team:
+    """The process's workers."""
+    return Team(library)
+
+
+class Executor:
+    """Runs prepared graphs in the kernel library, any number of them at once.
+
+    threads: the most that one run uses.
+    """
+
+    def __init__(self, library: Library, threads: int) -> None:
+        self._library = library
+        self._threads = threads
+        self._short = call_with_gil(library)
+        self._long = call_without_gil(library)
+        self._arenas: list[Arena] = []
+
+    def run(self, plan: Plan, arrays: Sequence[Array]) -> list[Array]:
+        """The outputs for inputs of exactly the plan's dtypes and shapes."""
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            arena = Arena()
+        try:
+            frame = arena.frames.get(plan)
+            if frame is None:
+                frame = arena.make_frame(plan, self._library.addresses)
+            for place, array in zip(frame.inputs, arrays):  # noqa: B905
+                place[...] = array
+            if frame.whole:
+                self._short(frame.whole, 0, 1)
+                if frame.status[0]:
+                    _raise(frame)
+            else:
+                self._run_steps(frame)
+            if plan.tail is not None:
+                return self._run_tail(plan.tail, frame)
+            return [place.copy() for place in frame.outputs]
+        finally:
+            self._arenas.append(arena)
+
+    def _run_steps(self, frame: Frame) -> None:
+        for step in frame.steps:
+            if isinstance(step, HostCall):
+                _evaluate(step)
+            elif step.work < SHORT:
+                self._short(step.args, 0, 1)
+            else:
+                self._run_long(step)
+            if frame.status[0]:
+                _raise(frame)
+
+    def _run_long(self, call: NativeCall) -> None:
+        threads = self._threads
+        if (
+            threads == 1
+            or call.work < TEAM
+            or not team_of(self._library).try_run(call.args, threads, call.work)
+        ):
+            self._long(call.args, 0, 1)
+
+    def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
+        values = _values(tail.node, tail.operator, frame.tail_inputs)
+        made = dict(zip(tail.node.outputs, values, strict=False))
+        made.update((name, a) for (name, _), a in zip(tail.live, frame.live, strict=True))
+        arrays = [made[name] for name in tail.rest.graph.inputs]
+        return self.run(tail.rest.plan(tuple(a.shape for a in arrays)), arrays)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of the arenas that are not in use."""
+        return sum(a.nbytes for a in self._arenas)
+
+
+def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
+    """The outputs by NumPy semantics alone, where there is no library for this machine."""
+    feeds = dict(zip(prepared.graph.inputs, arrays, strict=True))
+    with np.errstate(all="ignore"):
+        outputs = evaluate(prepared.graph, feeds)
+    return [np.array(outputs[name]) for name in prepared.graph.outputs]
+
+
+def _values(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    try:
+        with np.errstate(all="ignore"):
+            return operator.evaluate(*inputs)
+    except DataError as error:
+        raise DataError(f"{node}: {error}") from None
+
+
+def _evaluate(call: HostCall) -> None:
+    values = _values(call.step.node, call.step.operator, call.inputs)
+    for place, value in zip(call.outputs, values, strict=False):
+        if place is not None:
+            place[...] = value
+
+
+def _raise(frame: Frame) -> None:
+    """Raise for the bad value that a kernel met."""
+    number = frame.status[1]
+    frame.status[0] = frame.status[1] = 0
+    raise DataError(f"{frame.plan.nodes[number]}: an index or a length is out of range")

@@ -1,0 +1,72 @@
+"""Where tensors lie: buffers, their lifetimes, and the arena that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightrnn.graph import Array
+from lightrnn.native.abi import ALIGNMENT
+
+
+@dataclass
+class Buffer:
+    """A piece of memory that a plan uses.
+
+    array: what it holds before the run, or None for arena memory.
+    first, last: the instructions (or steps before them) between which it must keep its contents.
+    offset: its place in the arena, once laid out.
+    """
+
+    nbytes: int
+    array: Array | None = None
+    first: int = 0
+    last: int = 0
+    offset: int = -1
+
+
+def rounded(nbytes: int) -> int:
+    """`nbytes` rounded up to the alignment of buffers; at least one unit."""
+    return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+
+
+def lay_out(buffers: Sequence[Buffer]) -> int:
+    """Give every arena buffer an offset so that no two living at once overlap; the total size.
+
+    Largest first, each at the lowest place that is free for all of its life.
+    """
+    placed: list[Buffer] = []
+    total = 0
+    for buffer in sorted((b for b in buffers if b.array is None), key=lambda b: -b.nbytes):
+        size, place = rounded(buffer.nbytes), 0
+        for other in placed:
+            if other.first <= buffer.last and buffer.first <= other.last:
+                if place + size <= other.offset:
+                    break
+                place = max(place, other.offset + rounded(other.nbytes))
+        buffer.offset = place
+        placed.append(buffer)
+        placed.sort(key=lambda b: b.offset)
+        total = max(total, place + size)
+    return total
+
+
+def aligned_bytes(nbytes: int) -> Array:
+    """Uninitialised bytes whose address is a multiple of the alignment."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    skip = -address(raw) % ALIGNMENT
+    return raw[skip : skip + nbytes]
+
+
+def aligned_copy(array: Array) -> Array:
+    """A contiguous copy whose address is a multiple of the alignment."""
+    copy = aligned_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def address(array: Array) -> int:
+    """The address of an array's first element."""
+    return int(array.__array_interface__["data"][0])

@@ -1,0 +1,125 @@
+"""A plan: what runs for one set of input shapes. Immutable, and shared by all threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lightrnn.graph import Array, Node, TensorType
+from lightrnn.ops import Operator
+
+if TYPE_CHECKING:
+    from lightrnn.engine.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kernel call.
+
+    args: words as the kernel reads them; those at `places` are arena offsets until an arena is
+    known, those at `fixed` kinds (status, sync) are filled in by the frame.
+    """
+
+    kernel: str
+    args: tuple[int, ...]
+    places: tuple[int, ...]
+    status: tuple[int, ...]
+    sync: tuple[int, ...]
+    work: int
+    node: Node
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is found: at an arena offset, or in an array known before the run."""
+
+    type: TensorType
+    offset: int = -1
+    array: Array | None = None
+
+
+@dataclass(frozen=True)
+class NativeStep:
+    """The instructions [first, last) in one native call."""
+
+    first: int
+    last: int
+    work: int
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """A node that NumPy evaluates between native calls; None for slots left out or not read."""
+
+    node: Node
+    operator: Operator
+    inputs: tuple[Place | None, ...]
+    outputs: tuple[Place | None, ...]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows a node whose output shapes are known only once it has run.
+
+    live: inputs of `rest` that the plan has; the others, `produced`, are the node's outputs.
+    """
+
+    node: Node
+    operator: Operator
+    inputs: tuple[Place | None, ...]
+    live: tuple[tuple[str, Place], ...]
+    rest: Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Instructions over one arena, and the host steps between them.
+
+    nodes: the graph's nodes, by the numbers that kernels report.
+    arena_bytes: memory of a run. packed_bytes: packed weights that the plan reads.
+    """
+
+    nodes: tuple[Node, ...] = field(repr=False)
+
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
+    instructions: tuple[Instruction, ...]
+    steps: tuple[NativeStep | HostStep, ...]
+    arena_bytes: int
+    packed_bytes: int
+    tail: Tail | None = None
+    alive: tuple[Array, ...] = field(default=(), repr=False)
+
+    @property
+    def host_steps(self) -> tuple[Node, ...]:
+        """Nodes that NumPy evaluates; empty where everything runs in the kernel library."""
+        nodes = tuple(s.node for s in self.steps if isinstance(s, HostStep))
+        return nodes if self.tail is None else (*nodes, self.tail.node)
+
+    @property
+    def whole(self) -> NativeStep | None:
+        """The step that is all of the plan, if there is just one and it is native."""
+        step = self.steps[0] if len(self.steps) == 1 and self.tail is None else None
+        return step if isinstance(step, NativeStep) else None
+
+    @property
+    def native_calls(self) -> int:
+        return sum(isinstance(s, NativeStep) for s in self.steps)
+
+    def __str__(self) -> str:
+        count = sum(bool(i.kernel) for i in self.instructions)
+        lines = [
+            f"{count} instructions in {self.native_calls} native calls, "
+            f"{len(self.host_steps)} host steps, arena {self.arena_bytes:,} bytes, "
+            f"packed weights {self.packed_bytes:,} bytes"
+        ]
+        for step in self.steps:
+            if isinstance(step, NativeStep):
+                lines += [
+                    f"  {i.kernel:<16} {i.node}" for i in self.instructions[step.first : step.last]
+                ]
+            else:
+                lines.append(f"  {'host':<16} {step.node}")
+        if self.tail is not None:
+            lines.append(f"  {'host':<16} {self.tail.node}: what follows is bound when it has run")
+        return "\n".join(lines)

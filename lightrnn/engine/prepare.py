@@ -1,0 +1,135 @@
+"""Prepare a graph once: fold, drop what nobody reads, keep packed weights and plans."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lightrnn.engine.bind import Binder
+from lightrnn.engine.fuse import fuse_bias
+from lightrnn.engine.interpret import evaluate_node
+from lightrnn.engine.memory import aligned_copy
+from lightrnn.engine.plan import Plan
+from lightrnn.graph import Array, Graph, Node, TensorType
+from lightrnn.ops import Operator, build
+
+MAX_PLANS = 64
+"""Plans kept for one graph; a plan holds no memory of its own but small constants."""
+
+
+def fold(graph: Graph) -> Graph:
+    """The graph with every node evaluated whose inputs are constants."""
+    constants = dict(graph.constants)
+    nodes = []
+    for node in graph.nodes:
+        if all(not name or name in constants for name in node.inputs):
+            values = evaluate_node(node, (constants[n] if n else None for n in node.inputs))
+            constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
+    """The graph with only what the named outputs need; inputs all stay."""
+    wanted = {name: graph.outputs[name] for name in outputs}
+    needed, nodes = set(wanted), []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            kept = tuple(o if o in needed else "" for o in node.outputs)
+            nodes.append(replace(node, outputs=kept))
+            needed.update(node.inputs)
+    constants = {n: v for n, v in graph.constants.items() if n in needed}
+    return replace(graph, outputs=wanted, nodes=tuple(nodes[::-1]), constants=constants)
+
+
+class PackedStore:
+    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
+        self.lock = threading.RLock()
+
+    def get(
+        self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
+    ) -> Array:
+        """`pack(*sources)`, made on first use. The sources are kept, so ids stay theirs."""
+        key = (tuple(map(id, sources)), layout)
+        with self.lock:
+            found = self._arrays.get(key)
+            if found is None:
+                found = self._arrays[key] = sources, aligned_copy(pack(*sources))
+            return found[1]
+
+
+class Prepared:
+    """A graph ready to be bound, with its plans by input shapes."""
+
+    def __init__(
+        self, graph: Graph, store: PackedStore, lasting: Collection[str] | None = None
+    ) -> None:
+        """lasting: the constants that are the model's own, not one plan's; by default all."""
+        self.graph = _with_plain_constants(graph)
+        self.lasting = graph.constants.keys() if lasting is None else lasting
+        steps = [(node, build(node)) for node in self.graph.nodes]
+        self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
+        self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._store = store
+
+    def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """The plan for inputs of these shapes, made on first use."""
+        found = self.plans.get(shapes)
+        if found is not None:
+            return found
+        with self._store.lock:
+            found = self.plans.get(shapes)
+            if found is None:
+                found = Binder(self).bind(shapes)
+                while len(self.plans) >= MAX_PLANS:
+                    del self.plans[next(iter(self.plans))]
+                self.plans[shapes] = found
+            return found
+
+    def packed(
+        self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
+    ) -> Array:
+        """A packed form of lasting constants, made on first use."""
+        return self._store.get(sources, layout, pack)
+
+    def live_after(self, split: int) -> list[str]:
+        """Tensors made before node `split` that nodes after it, or the caller, still need."""
+        made = set(self.graph.inputs)
+        for node, _ in self.nodes[:split]:
+            made.update(o for o in node.outputs if o)
+        needed = [i for node, _ in self.nodes[split + 1 :] for i in node.inputs]
+        return [n for n in dict.fromkeys([*needed, *self.graph.outputs]) if n in made]
+
+    def rest(
+        self, split: int, live: Mapping[str, TensorType], known: Mapping[str, Array]
+    ) -> Prepared:
+        """What follows node `split`: its outputs and the live tensors are inputs."""
+        made = {o for node, _ in self.nodes[: split + 1] for o in node.outputs if o}
+        after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
+        unknown = TensorType(np.dtype(np.float32), None)
+        inputs = {**live, **{o: unknown for o in self.nodes[split][0].outputs if o}}
+        constants = {**self.graph.constants, **known}
+        graph = Graph(inputs, self.graph.outputs, after, constants)
+        return Prepared(fold(graph), self._store, self.lasting)
+
+
+def prepare(graph: Graph, outputs: Sequence[str], store: PackedStore) -> Prepared:
+    """Prepare a checked graph for some of its outputs."""
+    return Prepared(prune(fold(prune(graph, outputs)), outputs), store)
+
+
+def _with_plain_constants(graph: Graph) -> Graph:
+    """Constants as kernels read them: contiguous, aligned to their elements, not byte-swapped."""
+    plain = {}
+    for name, array in graph.constants.items():
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        fits = native.flags.c_contiguous and native.flags.aligned
+        plain[name] = native if fits else np.array(native, order="C")
+    return replace(graph, constants=plain)

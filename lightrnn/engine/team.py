@@ -1,0 +1,97 @@
+"""The native thread team: workers that sleep inside the kernel library between runs."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from lightrnn.engine.memory import address, aligned_bytes
+from lightrnn.errors import InputError
+from lightrnn.native.library import Library
+
+PATIENCE = 2000
+"""Work, in multiply-adds, for each pause that a run waits for workers to wake: a tenth of its time
+at most. A core that sleeps may take a hundred microseconds; who comes later sits the run out.
+"""
+
+
+def default_threads() -> int:
+    """Threads that a run may use: LIGHTRNN_THREADS, else the cores that this process may use."""
+    if given := os.environ.get("LIGHTRNN_THREADS"):
+        if not given.isdecimal() or int(given) < 1:
+            raise InputError(f"LIGHTRNN_THREADS is {given!r}, expected a positive number")
+        return int(given)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _quota()))
+
+
+def _quota() -> int:
+    """Cores that the control group allows, rounded up; many if it sets no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):
+        return 1 << 16
+
+
+class Team:
+    """All workers of this process. One run uses them at a time; others run on their own thread."""
+
+    def __init__(self, library: Library) -> None:
+        kinds = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+        without_gil = ctypes.CFUNCTYPE(None, *kinds)
+        self._run = without_gil(library.addresses["team_run"])
+        self._work = without_gil(library.addresses["team_work"])
+        self._stop = without_gil(library.addresses["team_stop"])
+        self._busy = threading.Lock()
+        self._reset()
+        atexit.register(self.stop)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Forget the workers: a forked child has none."""
+        self._words = aligned_bytes(7 * 64).view(np.int64)
+        self._words[:] = 0
+        self._words[8] = 1 << 32  # no job to join yet
+        self._args = np.array([address(self._words)], np.int64)
+        self._job = np.zeros(4, np.int64)
+        self._job[0] = address(self._words)
+        self._workers: list[threading.Thread] = []
+        self._busy = threading.Lock()
+
+    def try_run(self, args: int, threads: int, work: int) -> bool:
+        """Run the executor's `args` on up to `threads` threads; False if the team is in use.
+
+        work: multiply-adds of the program.
+        """
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._grow(threads - 1)
+            self._job[1:] = (args, min(threads - 1, len(self._workers)), work // PATIENCE)
+            self._run(address(self._job), 0, 1)
+        finally:
+            self._busy.release()
+        return True
+
+    def _grow(self, workers: int) -> None:
+        while len(self._workers) < workers:
+            worker = threading.Thread(
+                target=self._work, args=(address(self._args), 0, 1), daemon=True, name="lightrnn"
+            )
+            worker.start()
+            self._workers.append(worker)
+
+    def stop(self) -> None:
+        """Let all workers return, and wait for them."""
+        if self._workers:
+            self._stop(address(self._args), 0, 1)
+            for worker in self._workers:
+                worker.join()
+            self._reset()

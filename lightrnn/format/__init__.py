@@ -1,0 +1,5 @@
+"""The .lrnn file: reading trusts nothing, writing is deterministic."""
+
+from lightrnn.format.model_file import VERSION, ModelFile, dumps, read, write
+
+__all__ = ["VERSION", "ModelFile", "dumps", "read", "write"]

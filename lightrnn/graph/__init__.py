@@ -1,0 +1,19 @@
+"""What a model is: tensor types, nodes and graphs."""
+
+from lightrnn.graph.graph import OPSET, Attr, Graph, Node
+from lightrnn.graph.types import (
+    BOOL,
+    DTYPES,
+    FLOAT32,
+    INT32,
+    INT64,
+    Array,
+    Dim,
+    Shape,
+    TensorType,
+)
+
+__all__ = [
+    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "OPSET",
+    "Array", "Attr", "Dim", "Graph", "Node", "Shape", "TensorType",
+]  # fmt: skip

@@ -1,0 +1,50 @@
+"""What a model is: nodes in order, named tensors, constants and states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from lightrnn.graph.types import Array, TensorType
+
+Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+OPSET = 26
+"""Operators mean what ONNX says at this opset of its default domain."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call.
+
+    inputs: tensor names; "" for an optional input left out.
+    outputs: tensor names; "" for an output nobody reads.
+    origin: the node's name in the model it came from, for error messages.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    origin: str = ""
+
+    def __str__(self) -> str:
+        name = self.origin or next((o for o in self.outputs if o), "")
+        return f"{self.op} node {name!r}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model's computation. Nodes are in an order in which they can run.
+
+    inputs, outputs: tensor name to type, in the order of the model's signature.
+    constants: tensor name to value.
+    states: input name to the output that feeds it at the next step.
+    """
+
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    states: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,80 @@
+"""Tensor types: element type and shape, with a value where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Dim: TypeAlias = int | str | None
+"""A size: a number, a name (equal names are equal sizes), or None for one not known yet."""
+Shape: TypeAlias = tuple[Dim, ...]
+
+FLOAT32 = np.dtype(np.float32)
+INT64 = np.dtype(np.int64)
+INT32 = np.dtype(np.int32)
+BOOL = np.dtype(np.bool_)
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(name)
+    for name in (
+        [
+            "float32",
+            "float64",
+            "float16",
+            "int64",
+            "int32",
+            "int16",
+            "int8",
+            "uint64",
+            "uint32",
+            "uint16",
+            "uint8",
+            "bool",
+        ]
+    )
+}
+"""The element types a tensor can have, by name."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What is known of a tensor before it is computed.
+
+    shape: None when not even the rank is known.
+    value: the tensor itself, when it depends on constants and shapes alone.
+    """
+
+    dtype: np.dtype[Any]
+    shape: Shape | None
+    value: Array | None = field(default=None, compare=False, repr=False)
+
+    @staticmethod
+    def of(array: Array) -> TensorType:
+        """The type of a known array, value included."""
+        return TensorType(array.dtype, array.shape, array)
+
+    @property
+    def rank(self) -> int | None:
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether every size is a number."""
+        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a concrete type."""
+        assert self.shape is not None
+        sizes = tuple(d for d in self.shape if isinstance(d, int))
+        assert len(sizes) == len(self.shape), self
+        return sizes
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype.name}[...]"
+        return f"{self.dtype.name}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"

@@ -1,0 +1,316 @@
+"""RNN, GRU and LSTM over time, the input projection x·W + bias already done.
+
+Rows of `xw` hold the gates of one time and batch row, each gate padded to whole vectors; a step
+adds h·R to them in place and then applies the cell. Both directions of a layer run in one call, as
+do any number of steps: a long sequence is done in chunks that carry `h` and `c`.
+
+With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and Sp padded to 16:
+
+    xw      [directions, steps * batch, G * Hp]
+    r       [directions, panels of [S, G * Hp]]
+    h       [directions, 2, batch, Sp]: the state before step s is at s % 2
+    c, full [directions, batch, Hp]
+    lengths int32 [batch] or null
+    y       `y_step`, `y_row`, `y_direction` apart; null where nobody reads it; so are the states
+
+start: steps done by earlier calls. total: steps of the sequence. Step s is time s, or
+total - 1 - s going backward; a row rests, its state kept and its y zero, while time >= its length.
+clip: limit of the activations' inputs, 0 for none. activations: code, alpha, beta of each
+activation of each direction.
+"""
+
+from __future__ import annotations
+
+from lightrnn.kernels.activation import SIGMOID, TANH
+from lightrnn.kernels.gemm import moved, multiply
+from lightrnn.kernels.sharing import (
+    IDLE,
+    UNITS,
+    add_recurrent,
+    apply,
+    check_lengths,
+    clipped,
+    emit_row,
+    get_state,
+    is_active,
+    my_share,
+    set_state,
+)
+from lightrnn.kernels.simd import at, f32, fma, inlined, load, null, splat, store
+from lightrnn.kernels.threads import barrier
+from lightrnn.kernels.vmath import sigmoid, tanh
+
+
+@inlined
+def _lstm_plain(x, c, h, width, first, last):
+    """One row of an LSTM cell with its usual activations."""
+    for u in range(first * 16, last * 16, 16):
+        kept = sigmoid(load(x, 2 * width + u)) * load(c, u)
+        cell = fma(sigmoid(load(x, u)), tanh(load(x, 3 * width + u)), kept)
+        store(c, u, cell)
+        store(h, u, sigmoid(load(x, width + u)) * tanh(cell))
+
+
+@inlined
+def _lstm_general(x, c, h, p, width, first, last, coupled, clip, activations):
+    """One row of an LSTM cell with peepholes (p: i, o, f), clip, any activations."""
+    for u in range(first * 16, last * 16, 16):
+        old = load(c, u)
+        gate_i, gate_o, gate_f = load(x, u), load(x, width + u), load(x, 2 * width + u)
+        if not null(p):
+            gate_i = gate_i + load(p, u) * old
+            gate_f = gate_f + load(p, 2 * width + u) * old
+        i = apply(activations, 0, clipped(gate_i, clip))
+        f = splat(1.0) - i
+        if coupled == 0:
+            f = apply(activations, 0, clipped(gate_f, clip))
+        g = apply(activations, 1, clipped(load(x, 3 * width + u), clip))
+        cell = fma(i, g, f * old)
+        if not null(p):
+            gate_o = gate_o + load(p, width + u) * cell
+        o = apply(activations, 0, clipped(gate_o, clip))
+        store(c, u, cell)
+        store(h, u, o * apply(activations, 2, cell))
+
+
+@inlined
+def _lstm_rows(
+    gates, c, out, ldo, p, lengths, t, width, row, end, first, last, coupled, clip, act
+):  # fmt: skip
+    usual = null(p) and coupled == 0 and clip == 0.0
+    usual = usual and act[0] == SIGMOID and act[3] == TANH and act[6] == TANH
+    for n in range(row, end):
+        if is_active(lengths, n, t):
+            x, cell, h = at(gates, n * 4 * width), at(c, n * width), at(out, n * ldo)
+            if usual:
+                _lstm_plain(x, cell, h, width, first, last)
+            else:
+                _lstm_general(x, cell, h, p, width, first, last, coupled, clip, act)
+
+
+@inlined
+def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last):
+    for n in range(row, end):
+        active = is_active(lengths, n, t)
+        h, h_new = at(old, n * ldh), at(new, n * ldh)
+        emit_row(h, h_new, moved(y, n * y_row), active, size, first, last)
+
+
+@inlined
+def _lstm_direction(
+    xw, r, p, projection, lengths, y, h, c, full, sync, steps, start, total, batch, hidden, size,
+    backward, coupled, clip, y_step, y_row, activations, mine, nth,
+):  # fmt: skip
+    mode, row, end, first, last, s_first, s_last = mine
+    blocks = (hidden + 15) // 16
+    width, ldh = blocks * 16, (size + 15) // 16 * 16
+    for s in range(start, start + steps):
+        t = total - 1 - s if backward else s
+        local = start + steps - 1 - s if backward else s - start
+        old = at(h, (s & 1) * batch * ldh)
+        new = at(h, (1 - (s & 1)) * batch * ldh)
+        gates = at(xw, local * batch * 4 * width)
+        add_recurrent(
+            at(old, row * ldh), ldh, r, size, at(gates, row * 4 * width), 4 * width, end - row,
+            4, blocks, first, last,
+        )  # fmt: skip
+        if null(projection):
+            _lstm_rows(
+                gates, c, new, ldh, p, lengths, t, width, row, end, first, last, coupled, clip,
+                activations,
+            )  # fmt: skip
+        else:
+            _lstm_rows(
+                gates, c, full, width, p, lengths, t, width, row, end, first, last, coupled, clip,
+                activations,
+            )  # fmt: skip
+            if mode == UNITS:
+                barrier(sync, nth)
+            multiply(
+                at(full, row * width), width, projection, hidden, f32(0), 0, at(new, row * ldh),
+                ldh, end - row, s_first, s_last, ldh,
+            )  # fmt: skip
+        out = moved(y, t * y_step)
+        _emit_rows(old, new, ldh, out, y_row, lengths, t, size, row, end, s_first, s_last)
+        if mode == UNITS:
+            barrier(sync, nth)
+
+
+def lstm(
+    xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, sync, status, node,
+    steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,
+    y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations, ith, nth,
+):  # fmt: skip
+    """LSTM, gates i, o, f, c.
+
+    p: peepholes [directions, 3, Hp], of i, o, f, or null. projection: [directions, panels of
+    [hidden, Sp]] or null. coupled: the forget gate is 1 - i. full: scratch for a projection.
+    """
+    blocks, vectors = (hidden + 15) // 16, (size + 15) // 16
+    width, ldh = blocks * 16, vectors * 16
+    check_lengths(lengths, batch, total, node, status, ith)
+    for d in range(directions):
+        mine = my_share(d, directions, batch, blocks, vectors, 4 * width * size, ith, nth)
+        mode, row, end, first, last, s_first, s_last = mine
+        if mode == IDLE:
+            continue
+        cells, states = at(c, d * batch * width), at(h, d * 2 * batch * ldh)
+        if start == 0:
+            h_in, c_in = moved(h0, d * h_direction), moved(c0, d * c_direction)
+            set_state(states, h_in, ldh, size, h_row, row, end, s_first, s_last)
+            set_state(cells, c_in, width, hidden, c_row, row, end, first, last)
+            if mode == UNITS:
+                barrier(sync, nth)
+        _lstm_direction(
+            at(xw, d * steps * batch * 4 * width), at(r, d * 4 * width * size),
+            moved(p, d * 3 * width), moved(projection, d * ldh * hidden), lengths,
+            moved(y, d * y_direction), states, cells, moved(full, d * batch * width), sync,
+            steps, start, total, batch, hidden, size, reverse != 0 or d == 1, coupled, clip,
+            y_step, y_row, at(activations, 9 * d), mine, nth,
+        )  # fmt: skip
+        if start + steps == total:
+            final = at(states, (total & 1) * batch * ldh)
+            h_out, c_out = moved(y_h, d * h_direction), moved(y_c, d * c_direction)
+            get_state(final, h_out, ldh, size, h_row, row, end, s_first, s_last)
+            get_state(cells, c_out, width, hidden, c_row, row, end, first, last)
+
+
+@inlined
+def _gru_reset(x, h, out, width, first, last, clip, act):
+    """One row: out = r ⊙ h, for the candidate's own product."""
+    for u in range(first * 16, last * 16, 16):
+        reset = apply(act, 0, clipped(load(x, width + u), clip))
+        store(out, u, reset * load(h, u))
+
+
+@inlined
+def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
+    """One row of a GRU cell. inner: h·Rh + Rbh where the reset gate comes after it, else null."""
+    for u in range(first * 16, last * 16, 16):
+        keep = apply(act, 0, clipped(load(x, u), clip))
+        candidate = load(x, 2 * width + u)
+        if not null(inner):
+            reset = apply(act, 0, clipped(load(x, width + u), clip))
+            candidate = fma(reset, load(inner, u), candidate)
+        candidate = apply(act, 1, clipped(candidate, clip))
+        store(h_new, u, fma(keep, load(h, u) - candidate, candidate))
+
+
+@inlined
+def _gru_step(
+    gates, r, rb, lengths, old, new, full, sync, t, hidden, after, clip, activations, mine, nth
+):  # fmt: skip
+    mode, row, end, first, last, _, _ = mine
+    blocks = (hidden + 15) // 16
+    width = blocks * 16
+    mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
+    mine_full = at(full, row * width)
+    r_h = at(r, 2 * width * hidden)
+    add_recurrent(mine_h, width, r, hidden, mine_x, 3 * width, end - row, 2, blocks, first, last)
+    if after:
+        multiply(mine_h, width, r_h, hidden, rb, 0, mine_full, width, end - row, first, last, width)
+    else:
+        for n in range(row, end):
+            x, h = at(gates, n * 3 * width), at(old, n * width)
+            _gru_reset(x, h, at(full, n * width), width, first, last, clip, activations)
+        if mode == UNITS:
+            barrier(sync, nth)
+        x_h = at(mine_x, 2 * width)
+        multiply(
+            mine_full, width, r_h, hidden, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
+            width,
+        )  # fmt: skip
+    for n in range(row, end):
+        if is_active(lengths, n, t):
+            inner = at(full, n * width) if after else f32(0)
+            _gru_update(
+                at(gates, n * 3 * width), at(old, n * width), at(new, n * width), inner, width,
+                first, last, clip, activations,
+            )  # fmt: skip
+
+
+def gru(
+    xw, r, rb, lengths, h0, y, y_h, h, full, sync, status, node,
+    steps, start, total, batch, hidden, directions, reverse, after, clip,
+    y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
+):  # fmt: skip
+    """GRU, gates z, r, h.
+
+    after: linear_before_reset, the reset gate comes after the candidate's product, whose bias is
+    rb [directions, Hp]; else rb is in xw already. full: scratch.
+    """
+    blocks = (hidden + 15) // 16
+    width = blocks * 16
+    check_lengths(lengths, batch, total, node, status, ith)
+    for d in range(directions):
+        mine = my_share(d, directions, batch, blocks, blocks, 3 * width * hidden, ith, nth)
+        mode, row, end, first, last, _, _ = mine
+        if mode == IDLE:
+            continue
+        states, backward = at(h, d * 2 * batch * width), reverse != 0 or d == 1
+        if start == 0:
+            h_in = moved(h0, d * h_direction)
+            set_state(states, h_in, width, hidden, h_row, row, end, first, last)
+            if mode == UNITS:
+                barrier(sync, nth)
+        for s in range(start, start + steps):
+            t = total - 1 - s if backward else s
+            local = start + steps - 1 - s if backward else s - start
+            old = at(states, (s & 1) * batch * width)
+            new = at(states, (1 - (s & 1)) * batch * width)
+            _gru_step(
+                at(xw, (d * steps + local) * batch * 3 * width), at(r, d * 3 * width * hidden),
+                moved(rb, d * width), lengths, old, new, at(full, d * batch * width), sync, t,
+                hidden, after != 0, clip, at(activations, 6 * d), mine, nth,
+            )  # fmt: skip
+            out = moved(y, t * y_step + d * y_direction)
+            _emit_rows(old, new, width, out, y_row, lengths, t, hidden, row, end, first, last)
+            if mode == UNITS:
+                barrier(sync, nth)
+        if start + steps == total:
+            final, h_out = at(states, (total & 1) * batch * width), moved(y_h, d * h_direction)
+            get_state(final, h_out, width, hidden, h_row, row, end, first, last)
+
+
+def rnn(
+    xw, r, lengths, h0, y, y_h, h, sync, status, node,
+    steps, start, total, batch, hidden, directions, reverse, clip,
+    y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
+):  # fmt: skip
+    """RNN: one gate, h = f(x·W + h·R + bias)."""
+    blocks = (hidden + 15) // 16
+    width = blocks * 16
+    check_lengths(lengths, batch, total, node, status, ith)
+    for d in range(directions):
+        mine = my_share(d, directions, batch, blocks, blocks, width * hidden, ith, nth)
+        mode, row, end, first, last, _, _ = mine
+        if mode == IDLE:
+            continue
+        states, backward = at(h, d * 2 * batch * width), reverse != 0 or d == 1
+        act = at(activations, 3 * d)
+        if start == 0:
+            h_in = moved(h0, d * h_direction)
+            set_state(states, h_in, width, hidden, h_row, row, end, first, last)
+            if mode == UNITS:
+                barrier(sync, nth)
+        for s in range(start, start + steps):
+            t = total - 1 - s if backward else s
+            local = start + steps - 1 - s if backward else s - start
+            old = at(states, (s & 1) * batch * width)
+            new = at(states, (1 - (s & 1)) * batch * width)
+            gates = at(xw, (d * steps + local) * batch * width)
+            add_recurrent(
+                at(old, row * width), width, at(r, d * width * hidden), hidden,
+                at(gates, row * width), width, end - row, 1, blocks, first, last,
+            )  # fmt: skip
+            for n in range(row, end):
+                for u in range(first * 16, last * 16, 16):
+                    x = clipped(load(gates, n * width + u), clip)
+                    store(new, n * width + u, apply(act, 0, x))
+            out = moved(y, t * y_step + d * y_direction)
+            _emit_rows(old, new, width, out, y_row, lengths, t, hidden, row, end, first, last)
+            if mode == UNITS:
+                barrier(sync, nth)
+        if start + steps == total:
+            final, h_out = at(states, (total & 1) * batch * width), moved(y_h, d * h_direction)
+            get_state(final, h_out, width, hidden, h_row, row, end, first, last)

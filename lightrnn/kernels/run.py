@@ -1,0 +1,108 @@
+"""The executor and the thread team: one native call walks a whole program.
+
+A program is a table of (kernel address, arguments address). The words of a team, each on a cache
+line of its own, are int64: the number of the job (also the futex that idle workers sleep on), the
+tickets of workers that want to join it, how many may, the address of its arguments, its number of
+threads (0 until the caller has counted them), workers that are done, and whether to stop.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+
+from lightrnn.kernels.interpreted import FUNCTIONS
+from lightrnn.kernels.simd import compiled, i64, inlined, signature
+from lightrnn.kernels.threads import (
+    address_of,
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    barrier,
+    pause,
+    spin_while,
+    system_call,
+)
+
+_JOB, _TICKETS, _LIMIT, _ARGS, _THREADS, _DONE, _STOP = 0, 8, 16, 24, 32, 40, 48
+_CLOSED = 1 << 32
+"""Added to the tickets when the caller stops waiting for workers."""
+_FUTEX, _WAIT, _WAKE = 202, 128, 129
+_EVERYBODY = 0x7FFFFFFF
+
+
+def _call(context, b, sig, args):
+    word = ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [word.as_pointer(), word, word])
+    values = [context.cast(b, v, t, types.int64) for v, t in zip(args, sig.args, strict=True)]
+    function = b.inttoptr(values[0], kind.as_pointer())
+    b.call(function, [b.inttoptr(values[1], word.as_pointer()), values[2], values[3]])
+    return context.get_dummy_value()
+
+
+@compiled(signature(types.void, int, int, int, int), _call)
+def call_kernel(kernel: int, args: int, ith: int, nth: int) -> None:
+    """Call the kernel at an address with the arguments at another."""
+    FUNCTIONS[kernel](i64(args), ith, nth)
+
+
+def execute(table, sync, first, last, ith, nth):
+    """Run the calls [first, last) of a program, all threads together, one call after the other."""
+    for i in range(first, last):
+        call_kernel(table[2 * i], table[2 * i + 1], ith, nth)
+        if i + 1 < last:
+            barrier(sync, nth)
+
+
+@inlined
+def _execute_at(args, ith, nth):
+    execute(i64(args[0]), i64(args[1]), args[2], args[3], ith, nth)
+
+
+def team_run(team, args, workers, patience, ith, nth):
+    """Run `execute` with `args` on this thread and up to `workers` of the team's.
+
+    Waits for workers for `patience` pauses, then goes on with those that have come.
+    """
+    atomic_store(team, _ARGS, address_of(args))
+    atomic_store(team, _LIMIT, workers)
+    atomic_store(team, _THREADS, 0)
+    atomic_store(team, _DONE, 0)
+    atomic_store(team, _TICKETS, 0)
+    atomic_add(team, _JOB, 1)
+    system_call(_FUTEX, address_of(team), _WAKE, _EVERYBODY)
+    waited = 0
+    while atomic_load(team, _TICKETS) < workers and waited < patience:
+        pause()
+        waited += 1
+    joined = min(atomic_add(team, _TICKETS, _CLOSED), workers)
+    threads = joined + 1
+    atomic_store(team, _THREADS, threads)
+    _execute_at(args, 0, threads)
+    for done in range(joined):
+        spin_while(team, _DONE, done)
+
+
+def team_work(team, ith, nth):
+    """A worker's life: sleep until there is a job, join it if it is still open; until the stop."""
+    seen = 0
+    while atomic_load(team, _STOP) == 0:
+        job = atomic_load(team, _JOB)
+        if job == seen:
+            system_call(_FUTEX, address_of(team), _WAIT, job)
+            continue
+        seen = job
+        ticket = atomic_add(team, _TICKETS, 1)
+        if ticket >= atomic_load(team, _LIMIT):
+            continue
+        spin_while(team, _THREADS, 0)
+        args = i64(atomic_load(team, _ARGS))
+        _execute_at(args, ticket + 1, atomic_load(team, _THREADS))
+        atomic_add(team, _DONE, 1)
+
+
+def team_stop(team, ith, nth):
+    """Let every worker return."""
+    atomic_store(team, _STOP, 1)
+    atomic_add(team, _JOB, 1)
+    system_call(_FUTEX, address_of(team), _WAKE, _EVERYBODY)

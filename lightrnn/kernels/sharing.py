@@ -1,0 +1,134 @@
+"""What the recurrent cells have in common: who does which rows and units, and states in and out."""
+
+from __future__ import annotations
+
+from lightrnn.kernels.activation import activate
+from lightrnn.kernels.gemm import multiply, share
+from lightrnn.kernels.simd import as_float, inlined, load, maximum, minimum, null, splat, store
+from lightrnn.kernels.tiling import load_some, store_some
+from lightrnn.native.abi import BAD_INDEX
+
+IDLE, ALONE, ROWS, UNITS = -1, 0, 1, 2
+"""What a thread does in a direction: nothing, all of it, some batch rows, some hidden units."""
+
+_OWN_CACHE = 128 * 1024
+"""Weights, in elements, that stay in a core's own cache."""
+_WORTH_A_BARRIER = 32 * 1024
+"""Multiply-adds of a step above which splitting it pays for its barriers."""
+
+
+@inlined
+def sharing(batch, units, weights, parts):
+    """How `parts` threads share one direction: ALONE, ROWS or UNITS."""
+    if parts == 1:
+        return ALONE
+    if batch >= 12 * parts or (batch >= 2 * parts and weights <= _OWN_CACHE):
+        return ROWS
+    if units >= 2 * parts and batch * weights >= _WORTH_A_BARRIER:
+        return UNITS
+    return ALONE
+
+
+@inlined
+def my_share(d, directions, batch, units, vectors, weights, ith, nth):
+    """(mode, first row, end row, first unit vector, end, first state vector, end) in direction d.
+
+    Threads are dealt to directions first. In the mode UNITS every thread of every direction passes
+    the same barriers, those with an empty share included.
+    """
+    parts = max(nth // directions, 1)
+    part = ith
+    if nth >= directions:
+        group = min(ith // parts, directions - 1)
+        part = ith - group * parts
+        if d != group:
+            return IDLE, 0, 0, 0, 0, 0, 0
+    mode = sharing(batch, units, weights, parts)
+    if mode == UNITS:
+        if part >= parts:
+            return UNITS, 0, 0, 0, 0, 0, 0
+        u, u_end = share(units, part, parts)
+        v, v_end = share(vectors, part, parts)
+        return UNITS, 0, batch, u, u_end, v, v_end
+    if mode == ROWS and part < parts:
+        row, end = share(batch, part, parts)
+        return ROWS, row, end, 0, units, 0, vectors
+    if part == 0:
+        return ALONE, 0, batch, 0, units, 0, vectors
+    return IDLE, 0, 0, 0, 0, 0, 0
+
+
+@inlined
+def check_lengths(lengths, batch, total, node, status, ith):
+    """Report a length outside 0 to `total`."""
+    if ith == 0 and not null(lengths):
+        for n in range(batch):
+            if lengths[n] < 0 or lengths[n] > total:
+                status[0] = BAD_INDEX
+                status[1] = node
+
+
+@inlined
+def is_active(lengths, n, t):
+    """Whether row n has a step at time t."""
+    return null(lengths) or t < lengths[n]
+
+
+@inlined
+def set_state(target, source, width, size, row_step, row, end, first, last):
+    """Copy rows [row, end), vectors [first, last) of a state into padded rows; null is zeros."""
+    for n in range(row, end):
+        for u in range(first, last):
+            v = splat(0.0)
+            if not null(source):
+                v = load_some(source, n * row_step + u * 16, min(16, size - u * 16))
+            store(target, n * width + u * 16, v)
+
+
+@inlined
+def get_state(source, target, width, size, row_step, row, end, first, last):
+    """Copy padded rows to an output, if it is wanted."""
+    if not null(target):
+        for n in range(row, end):
+            for u in range(first, last):
+                v = load(source, n * width + u * 16)
+                store_some(target, n * row_step + u * 16, v, min(16, size - u * 16))
+
+
+@inlined
+def emit_row(h, h_new, y, active, size, first, last):
+    """Write vectors [first, last) of a row's new state to y; a resting row keeps `h`, y is zero."""
+    for u in range(first, last):
+        if not active:
+            store(h_new, u * 16, load(h, u * 16))
+        if not null(y):
+            v = splat(0.0)
+            if active:
+                v = load(h_new, u * 16)
+            store_some(y, u * 16, v, min(16, size - u * 16))
+
+
+@inlined
+def add_recurrent(h, ldh, r, size, xw, ldx, rows, gates, blocks, first, last):
+    """xw += h·R for the first `gates` gates of the hidden blocks [first, last)."""
+    if last - first == blocks:
+        multiply(h, ldh, r, size, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx)
+    else:
+        for g in range(gates):
+            p = g * blocks
+            multiply(h, ldh, r, size, xw, ldx, xw, ldx, rows, p + first, p + last, ldx)
+
+
+@inlined
+def clipped(x, clip):
+    """x within [-clip, clip]; clip 0 means no limit."""
+    if clip > 0.0:
+        return maximum(minimum(x, splat(clip)), splat(-clip))
+    return x
+
+
+@inlined
+def apply(activations, k, x):
+    """Activation number k of a direction: code, alpha, beta."""
+    alpha, beta = as_float(activations[3 * k + 1]), as_float(activations[3 * k + 2])
+    return activate(activations[3 * k], alpha, beta, x)

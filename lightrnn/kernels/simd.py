@@ -1,0 +1,548 @@
+"""Vectors of 16 lanes: what kernels are written in.
+
+Each function here has two forms under one name. Called from Python it is its own body, on NumPy
+arrays of 16 elements and on spans; compiled by Numba it is a handful of LLVM instructions on
+values that stay in registers. `F16` holds float32 lanes, `I16` int32 lanes, `M16` truth values.
+
+The operators + - * / < <= > >= == work between two F16; + - & | ^ << >> < == between two I16;
+& | ^ and `~` between two M16. Nothing is contracted: a fused multiply-add is written `fma`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import (
+    lower_builtin,
+    models,
+    register_jitable,
+    register_model,
+    type_callable,
+)
+
+from lightrnn.kernels.interpreted import MEMORY, Span
+
+LANES = 16
+inlined = register_jitable
+"""Marks a helper that kernels call; it stays a plain function for the interpreted run."""
+
+_F32, _F64, _I1 = ir.FloatType(), ir.DoubleType(), ir.IntType(1)
+_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_VF, _VI, _VM = (ir.VectorType(t, LANES) for t in (_F32, _I32, _I1))
+
+
+class _Vector(types.Type):  # type: ignore[misc]
+    def __init__(self, name: str, value: ir.Type) -> None:
+        self.value = value
+        super().__init__(name=name)
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: _Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.value)
+
+
+F16, I16, M16 = _Vector("F16", _VF), _Vector("I16", _VI), _Vector("M16", _VM)
+POINTERS = {
+    "f32": types.CPointer(types.float32),
+    "f64": types.CPointer(types.float64),
+    "i64": types.CPointer(types.int64),
+    "i32": types.CPointer(types.int32),
+    "u16": types.CPointer(types.uint16),
+    "u8": types.CPointer(types.uint8),
+}
+
+Twin = TypeVar("Twin", bound=Callable[..., Any])
+
+
+def compiled(typer: Callable[..., Any], code: Callable[..., Any]) -> Callable[[Twin], Twin]:
+    """Give a Python function its compiled form.
+
+    typer: Numba argument types to the result type, or None where they do not fit.
+    code: (context, builder, signature, LLVM values) to an LLVM value.
+    """
+
+    def wrap(twin: Twin) -> Twin:
+        type_callable(twin)(lambda context: typer)
+        lower_builtin(twin, types.VarArg(types.Any))(code)
+        return twin
+
+    return wrap
+
+
+OUTLINED: dict[str, tuple[Callable[..., Any], Any]] = {}
+"""Functions compiled once and called, by symbol: the function and its Numba signature."""
+
+
+def outlined(result: Any, *parameters: Any) -> Callable[[Twin], Twin]:
+    """Compile a helper once, as a function that kernels call, instead of into each of them.
+
+    result, parameters: Numba types.
+    """
+
+    def wrap(twin: Twin) -> Twin:
+        symbol = f"fn_{twin.__name__}"
+        OUTLINED[symbol] = (twin, result(*parameters))
+
+        def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            values = [
+                context.cast(b, v, given, wanted)
+                for v, given, wanted in zip(args, sig.args, parameters, strict=True)
+            ]
+            kind = ir.FunctionType(
+                ir.VoidType() if result == types.void else context.get_value_type(result),
+                [v.type for v in values],
+            )
+            value = b.call(cgutils.get_or_insert_function(b.module, kind, symbol), values)
+            return context.get_dummy_value() if result == types.void else value
+
+        wanted = (
+            int if p == types.int64 else float if p == types.float64 else p for p in parameters
+        )
+        return compiled(signature(result, *wanted), code)(twin)
+
+    return wrap
+
+
+def signature(result: Any, *wanted: Any) -> Callable[..., Any]:
+    """A typer for exactly these argument types; `int` stands for any integer."""
+
+    def fits(given: Any, want: Any) -> bool:
+        if want is int:
+            return isinstance(given, types.Integer)
+        if want is float:
+            return isinstance(given, types.Number)
+        if want == "pointer":
+            return isinstance(given, types.CPointer)
+        return bool(given == want)
+
+    def check(*given: Any) -> Any:
+        if len(given) == len(wanted) and all(map(fits, given, wanted)):
+            return result(*given) if callable(result) else result
+        return None
+
+    names = "abcdefghijklmnop"[: len(wanted)]
+    scope = {"check": check}
+    return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)  # type: ignore[no-any-return]
+
+
+def _splat(b: Any, ty: ir.VectorType, value: Any) -> Any:
+    one = b.insert_element(ir.Constant(ty, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    return b.shuffle_vector(one, ir.Constant(ty, ir.Undefined), zeros)
+
+
+def _call(b: Any, name: str, result: ir.Type, args: Sequence[Any]) -> Any:
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), list(args))
+
+
+def _index(context: Any, b: Any, sig: Any, args: Any, k: int) -> Any:
+    return context.cast(b, args[k], sig.args[k], types.int64)
+
+
+def _place(context: Any, b: Any, sig: Any, args: Any, ty: ir.Type) -> Any:
+    """Pointer to `ty` at args[0] + args[1] elements."""
+    return b.bitcast(b.gep(args[0], [_index(context, b, sig, args, 1)]), ty.as_pointer())
+
+
+def _first(b: Any, count: Any) -> Any:
+    """Mask whose first `count` lanes are set."""
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    return b.icmp_signed("<", lanes, _splat(b, _VI, b.trunc(count, _I32)))
+
+
+# Pointers
+
+
+def _to_pointer(kind: str) -> Callable[[Twin], Twin]:
+    element = {"f32": _F32, "f64": _F64, "i64": _I64, "i32": _I32, "u16": _I16, "u8": _I8}[kind]
+
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.inttoptr(_index(context, b, sig, args, 0), element.as_pointer())
+
+    return compiled(signature(POINTERS[kind], int), code)
+
+
+@_to_pointer("f32")
+def f32(address: int) -> Span | None:
+    """The float32 elements at an address."""
+    return MEMORY.span(address, np.float32)
+
+
+@_to_pointer("f64")
+def f64(address: int) -> Span | None:
+    """The float64 elements at an address."""
+    return MEMORY.span(address, np.float64)
+
+
+@_to_pointer("i64")
+def i64(address: int) -> Span | None:
+    """The int64 elements at an address."""
+    return MEMORY.span(address, np.int64)
+
+
+@_to_pointer("i32")
+def i32(address: int) -> Span | None:
+    """The int32 elements at an address."""
+    return MEMORY.span(address, np.int32)
+
+
+@_to_pointer("u16")
+def u16(address: int) -> Span | None:
+    """The uint16 elements at an address."""
+    return MEMORY.span(address, np.uint16)
+
+
+@_to_pointer("u8")
+def u8(address: int) -> Span | None:
+    """The bytes at an address."""
+    return MEMORY.span(address, np.uint8)
+
+
+@compiled(
+    signature(lambda p, n: p, "pointer", int),
+    lambda c, b, sig, a: b.gep(a[0], [_index(c, b, sig, a, 1)]),
+)
+def at(p: Span, n: int) -> Span:
+    """The pointer `n` elements on."""
+    return p.at(n)
+
+
+@compiled(
+    signature(types.boolean, "pointer"),
+    lambda c, b, sig, a: b.icmp_unsigned("==", b.ptrtoint(a[0], _I64), ir.Constant(_I64, 0)),
+)
+def null(p: Span | None) -> bool:
+    """Whether the pointer is null."""
+    return p is None
+
+
+@compiled(
+    signature(types.float64, int),
+    lambda c, b, sig, a: b.bitcast(_index(c, b, sig, a, 0), _F64),
+)
+def as_float(bits: int) -> float:
+    """The float64 whose bits an integer holds."""
+    return float(np.array(bits, np.int64).view(np.float64))
+
+
+# Loads and stores of 16 float32
+
+
+def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    value = b.load(_place(context, b, sig, args, _VF))
+    value.align = 4
+    return value
+
+
+def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    b.store(args[2], _place(context, b, sig, args, _VF)).align = 4
+    return context.get_dummy_value()
+
+
+def _load_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    place = _place(context, b, sig, args, _VF)
+    mask = _first(b, _index(context, b, sig, args, 2))
+    zero = ir.Constant(_VF, [0.0] * LANES)
+    kind = ir.FunctionType(_VF, [place.type, _I32, _VM, _VF])
+    load = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.load.v16f32.p0")
+    return b.call(load, [place, ir.Constant(_I32, 4), mask, zero])
+
+
+def _store_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    place = _place(context, b, sig, args, _VF)
+    mask = _first(b, _index(context, b, sig, args, 3))
+    kind = ir.FunctionType(ir.VoidType(), [_VF, place.type, _I32, _VM])
+    store = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.store.v16f32.p0")
+    b.call(store, [args[2], place, ir.Constant(_I32, 4), mask])
+    return context.get_dummy_value()
+
+
+@compiled(signature(F16, POINTERS["f32"], int), _load)
+def load(p: Span, i: int) -> Any:
+    """Lanes p[i] to p[i + 15]."""
+    return p.lanes(i, LANES).copy()
+
+
+@compiled(signature(types.void, POINTERS["f32"], int, F16), _store)
+def store(p: Span, i: int, v: Any) -> None:
+    """Write 16 lanes from p[i] on."""
+    p.lanes(i, LANES)[:] = v
+
+
+@compiled(signature(F16, POINTERS["f32"], int, int), _load_first)
+def load_first(p: Span, i: int, n: int) -> Any:
+    """The first `n` lanes from p[i] on, the rest 0; nothing past them is read. 0 <= n <= 16."""
+    out = np.zeros(LANES, np.float32)
+    out[:n] = p.lanes(i, n)
+    return out
+
+
+@compiled(signature(types.void, POINTERS["f32"], int, F16, int), _store_first)
+def store_first(p: Span, i: int, v: Any, n: int) -> None:
+    """Write the first `n` lanes from p[i] on; nothing past them is touched. 0 <= n <= 16."""
+    p.lanes(i, n)[:] = v[:n]
+
+
+@compiled(
+    signature(F16, POINTERS["f32"], int),
+    lambda c, b, sig, a: _splat(b, _VF, b.load(b.gep(a[0], [_index(c, b, sig, a, 1)]))),
+)
+def broadcast(p: Span, i: int) -> Any:
+    """p[i] in every lane."""
+    return np.full(LANES, p[i], np.float32)
+
+
+# Making, choosing and reducing
+
+
+@compiled(
+    signature(F16, float),
+    lambda c, b, sig, a: _splat(b, _VF, c.cast(b, a[0], sig.args[0], types.float32)),
+)
+def splat(value: float) -> Any:
+    """One float in every lane."""
+    return np.full(LANES, value, np.float32)
+
+
+@compiled(
+    signature(I16, int),
+    lambda c, b, sig, a: _splat(b, _VI, c.cast(b, a[0], sig.args[0], types.int32)),
+)
+def splat_int(value: int) -> Any:
+    """One int32 in every lane."""
+    return np.full(LANES, value, np.int32)
+
+
+@compiled(
+    signature(lambda m, x, y: x if x == y and x in (F16, I16) else None, M16, F16, F16),
+    lambda c, b, sig, a: b.select(a[0], a[1], a[2]),
+)
+def select(mask: Any, x: Any, y: Any) -> Any:
+    """x where the mask is set, else y."""
+    return np.where(mask, x, y)
+
+
+@compiled(signature(M16, int), lambda c, b, sig, a: _first(b, _index(c, b, sig, a, 0)))
+def first_lanes(n: int) -> Any:
+    """A mask of the first `n` lanes."""
+    return np.arange(LANES) < n
+
+
+def _fold(op: str) -> Callable[..., Any]:
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        """Halve the vector four times, so that the order of the additions is fixed."""
+        v, undefined = args[0], ir.Constant(_VF, ir.Undefined)
+        for width in (8, 4, 2, 1):
+            order = [(i + width) % LANES for i in range(LANES)]
+            other = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, LANES), order))
+            v = _PAIR[op](b, v, other)
+        return b.extract_element(v, ir.Constant(_I32, 0))
+
+    return code
+
+
+def _nan_min(b: Any, x: Any, y: Any) -> Any:
+    less = b.select(b.fcmp_ordered("<", y, x), y, x)
+    return b.select(b.fcmp_unordered("uno", y, y), y, less)
+
+
+def _nan_max(b: Any, x: Any, y: Any) -> Any:
+    more = b.select(b.fcmp_ordered(">", y, x), y, x)
+    return b.select(b.fcmp_unordered("uno", y, y), y, more)
+
+
+_PAIR: dict[str, Callable[..., Any]] = {
+    "sum": lambda b, x, y: b.fadd(x, y),
+    "product": lambda b, x, y: b.fmul(x, y),
+    "min": _nan_min,
+    "max": _nan_max,
+}
+
+
+def _halve(v: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    with np.errstate(all="ignore"):
+        for width in (8, 4, 2, 1):
+            v = combine(v, np.roll(v, -width))
+    return v[0]
+
+
+@compiled(signature(types.float32, F16), _fold("sum"))
+def lanes_sum(v: Any) -> Any:
+    """The sum of all lanes, by halves."""
+    return _halve(v, np.add)
+
+
+@compiled(signature(types.float32, F16), _fold("product"))
+def lanes_product(v: Any) -> Any:
+    """The product of all lanes, by halves."""
+    return _halve(v, np.multiply)
+
+
+@compiled(signature(types.float32, F16), _fold("min"))
+def lanes_min(v: Any) -> Any:
+    """The smallest lane; NaN if there is one."""
+    return _halve(v, np.minimum)
+
+
+@compiled(signature(types.float32, F16), _fold("max"))
+def lanes_max(v: Any) -> Any:
+    """The largest lane; NaN if there is one."""
+    return _halve(v, np.maximum)
+
+
+# Arithmetic by name
+
+
+@compiled(signature(F16, F16, F16, F16), lambda c, b, s, a: _call(b, "llvm.fma.v16f32", _VF, a))
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once."""
+    with np.errstate(all="ignore"):
+        return (x.astype(np.float64) * y + z).astype(np.float32)
+
+
+def _unary(name: str) -> Callable[..., Any]:
+    return compiled(
+        signature(F16, F16), lambda c, b, sig, a: _call(b, f"llvm.{name}.v16f32", _VF, list(a))
+    )
+
+
+@_unary("fabs")
+def absolute(x: Any) -> Any:
+    """|x|."""
+    return np.abs(x)
+
+
+@_unary("sqrt")
+def square_root(x: Any) -> Any:
+    """The square root, correctly rounded."""
+    with np.errstate(all="ignore"):
+        return np.sqrt(x)
+
+
+@_unary("floor")
+def floor(x: Any) -> Any:
+    """The largest whole number not above x."""
+    return np.floor(x)
+
+
+@_unary("ceil")
+def ceil(x: Any) -> Any:
+    """The smallest whole number not below x."""
+    return np.ceil(x)
+
+
+@_unary("trunc")
+def truncate(x: Any) -> Any:
+    """x without its fraction."""
+    return np.trunc(x)
+
+
+@_unary("roundeven")
+def round_even(x: Any) -> Any:
+    """The nearest whole number, ties to even."""
+    return np.rint(x)
+
+
+@compiled(signature(F16, F16), lambda c, b, sig, a: b.fneg(a[0]))
+def negate(x: Any) -> Any:
+    """-x, zeros and NaN included."""
+    return -x
+
+
+@compiled(signature(F16, F16, F16), lambda c, b, s, a: _call(b, "llvm.copysign.v16f32", _VF, a))
+def copy_sign(x: Any, y: Any) -> Any:
+    """|x| with the sign of y."""
+    return np.copysign(x, y)
+
+
+@compiled(signature(F16, F16, F16), lambda c, b, sig, a: _nan_min(b, a[0], a[1]))
+def minimum(x: Any, y: Any) -> Any:
+    """The smaller of each pair; NaN if either is."""
+    return np.minimum(x, y)
+
+
+@compiled(signature(F16, F16, F16), lambda c, b, sig, a: _nan_max(b, a[0], a[1]))
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of each pair; NaN if either is."""
+    return np.maximum(x, y)
+
+
+@compiled(signature(M16, F16), lambda c, b, sig, a: b.fcmp_unordered("uno", a[0], a[0]))
+def is_nan(x: Any) -> Any:
+    """Where x is NaN."""
+    return np.isnan(x)
+
+
+@compiled(signature(I16, F16), lambda c, b, sig, a: b.bitcast(a[0], _VI))
+def float_bits(x: Any) -> Any:
+    """The lanes' bits as int32."""
+    return x.view(np.int32)
+
+
+@compiled(signature(F16, I16), lambda c, b, sig, a: b.bitcast(a[0], _VF))
+def bits_float(x: Any) -> Any:
+    """The float32 whose bits the lanes hold."""
+    return x.view(np.float32)
+
+
+@compiled(signature(F16, I16), lambda c, b, sig, a: b.sitofp(a[0], _VF))
+def to_float(x: Any) -> Any:
+    """int32 lanes as float32."""
+    return x.astype(np.float32)
+
+
+# Operators between vectors (NumPy arrays have them already)
+
+
+def _operators() -> None:
+    def shift(name: str) -> Callable[..., Any]:
+        return lambda c, b, sig, a: getattr(b, name)(a[0], a[1])
+
+    def plain(name: str) -> Callable[..., Any]:
+        return lambda c, b, sig, a: getattr(b, name)(a[0], a[1])
+
+    def compare(method: str, symbol: str) -> Callable[..., Any]:
+        return lambda c, b, sig, a: getattr(b, method)(symbol, a[0], a[1])
+
+    table: list[tuple[Any, Any, Any, Callable[..., Any]]] = [
+        (operator.add, F16, F16, plain("fadd")),
+        (operator.sub, F16, F16, plain("fsub")),
+        (operator.mul, F16, F16, plain("fmul")),
+        (operator.truediv, F16, F16, plain("fdiv")),
+        (operator.add, I16, I16, plain("add")),
+        (operator.sub, I16, I16, plain("sub")),
+        (operator.and_, I16, I16, plain("and_")),
+        (operator.or_, I16, I16, plain("or_")),
+        (operator.xor, I16, I16, plain("xor")),
+        (operator.lshift, I16, I16, shift("shl")),
+        (operator.rshift, I16, I16, shift("ashr")),
+        (operator.and_, M16, M16, plain("and_")),
+        (operator.or_, M16, M16, plain("or_")),
+        (operator.xor, M16, M16, plain("xor")),
+    ]
+    for op, symbol in (
+        (operator.lt, "<"),
+        (operator.le, "<="),
+        (operator.gt, ">"),
+        (operator.ge, ">="),
+        (operator.eq, "=="),
+    ):
+        table.append((op, F16, M16, compare("fcmp_ordered", symbol)))
+        table.append((op, I16, M16, compare("icmp_signed", symbol)))
+    for op, operand, result, code in table:
+        type_callable(op)(lambda context, o=operand, r=result: signature(r, o, o))
+        lower_builtin(op, operand, operand)(code)
+    type_callable(operator.invert)(lambda context: signature(M16, M16))
+    lower_builtin(operator.invert, M16)(lambda c, b, sig, a: b.not_(a[0]))
+
+
+_operators()

@@ -1,0 +1,318 @@
+"""Load a .lrnn file and run it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lightrnn.engine.executor import Executor, run_on_numpy
+from lightrnn.engine.plan import Plan
+from lightrnn.engine.prepare import PackedStore, Prepared, prepare
+from lightrnn.engine.team import default_threads
+from lightrnn.errors import InputError, UnsupportedError
+from lightrnn.format import ModelFile, read
+from lightrnn.graph import Array, Graph, Shape
+from lightrnn.graph.check import check
+from lightrnn.native import library
+from lightrnn.ops import build
+
+_log = logging.getLogger("lightrnn")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: its name, dtype and shape, where a name or None is any size."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: Shape | None
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Model:
+    """Load a model from a .lrnn file.
+
+    source: a path (mapped into memory), the file's bytes, or a binary file object.
+    device: "cpu".
+    threads: the most that one run uses; by default LIGHTRNN_THREADS, else all cores allowed.
+
+    Raises FormatError or GraphError for a bad file, OSError where it cannot be read.
+    """
+    if device != "cpu":
+        raise UnsupportedError(f"device {device!r} is not supported, expected 'cpu'")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}, expected a positive number")
+    return Model(
+        source if isinstance(source, str | os.PathLike | bytes) else source.read(), threads
+    )
+
+
+class Model:
+    """A loaded model. Immutable; any number of threads may run it at once."""
+
+    def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
+        self._source = source if isinstance(source, bytes) else Path(source)
+        self._threads = threads
+        file: ModelFile = read(source)
+        for graph in file.graphs.values():
+            check(graph, build)
+        self._graphs = dict(file.graphs)
+        self._store = PackedStore()
+        self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
+        self.metadata: dict[str, str] = dict(file.metadata)
+        self.text: dict[str, Any] | None = None if file.text is None else dict(file.text)
+        kernels = library.load()
+        if kernels is None:
+            _warn_once()
+        count = threads or default_threads()
+        self._executor = None if kernels is None else Executor(kernels, count)
+        self._main = self._signature(next(iter(self._graphs)), None)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of the file's graphs; the first is what `run` runs."""
+        return tuple(self._graphs)
+
+    def graph(self, name: str) -> Graph:
+        """One of the file's graphs, as it is stored."""
+        if name not in self._graphs:
+            raise InputError(f"no graph {name!r}, the file has {', '.join(self._graphs)}")
+        return self._graphs[name]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the first graph."""
+        return self._main.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of the first graph."""
+        return self._main.outputs
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        graph: str | None = None,
+    ) -> dict[str, Array]:
+        """Compute outputs from inputs.
+
+        inputs: every input by name, of exactly its dtype (lists and numbers are converted), any
+        strides and alignment. outputs: the names wanted, by default all. graph: by default the
+        first. The arrays returned are the caller's own.
+
+        Raises InputError for inputs that do not fit, DataError for a value out of range.
+        """
+        signature = self._main if graph is None and outputs is None else None
+        if signature is None:
+            signature = self._signature(graph or self.graphs[0], outputs)
+        return dict(zip(signature.names, self._compute(signature, inputs)))  # noqa: B905
+
+    def __call__(self, *inputs: Array) -> Array | tuple[Array, ...]:
+        """Run the first graph on inputs in order; its outputs in order, a single one by itself."""
+        signature = self._main
+        if len(inputs) != len(signature.inputs):
+            raise InputError(f"{len(inputs)} inputs, expected {len(signature.inputs)}")
+        feeds = {spec.name: a for spec, a in zip(signature.inputs, inputs, strict=True)}
+        results = self._compute(signature, feeds)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _compute(self, signature: _Signature, feeds: Mapping[str, Array]) -> list[Array]:
+        executor = self._executor
+        if executor is None:
+            return run_on_numpy(signature.prepared, signature.checked(feeds))
+        arrays, shapes = [], []
+        try:
+            for name, dtype in signature.quick:
+                array = feeds[name]
+                if array.dtype is not dtype:
+                    break
+                arrays.append(array)
+                shapes.append(array.shape)
+        except (KeyError, AttributeError):
+            arrays = []
+        # A plan of these shapes was made from inputs that were checked.
+        plan = signature.plans.get(tuple(shapes)) if len(arrays) == len(feeds) else None
+        if plan is None:
+            arrays = signature.checked(feeds)
+            plan = signature.prepared.plan(tuple([a.shape for a in arrays]))
+        return executor.run(plan, arrays)
+
+    def plan(self, shapes: Mapping[str, Sequence[int]], graph: str | None = None) -> Plan:
+        """What would run for inputs of these shapes. Needs the kernel library."""
+        signature = self._signature(graph or self.graphs[0], None)
+        return signature.prepared.plan(signature.shapes(shapes))
+
+    def warm_up(
+        self, shapes: Iterable[Mapping[str, Sequence[int]]], graph: str | None = None
+    ) -> None:
+        """Bind plans for these input shapes, so that their first run is as quick as others."""
+        for one in shapes:
+            self.plan(one, graph)
+
+    def stream(self, graph: str | None = None) -> Stream:
+        """Run step after step, states carried from one to the next."""
+        return Stream(self, graph or self.graphs[0])
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory kept for runs, weights apart."""
+        return 0 if self._executor is None else self._executor.arena_bytes
+
+    def _signature(self, graph: str, outputs: Sequence[str] | None) -> _Signature:
+        stored = self.graph(graph)
+        names = tuple(stored.outputs if outputs is None else outputs)
+        found = self._prepared.get((graph, names))
+        if found is None:
+            unknown = [n for n in names if n not in stored.outputs]
+            if unknown or not names:
+                raise InputError(
+                    f"no output {', '.join(unknown) or 'asked for'}, "
+                    f"the graph has {', '.join(stored.outputs)}"
+                )
+            found = _Signature(stored, prepare(stored, names, self._store))
+            self._prepared[graph, names] = found
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Model, (self._source, self._threads)
+
+    def __repr__(self) -> str:
+        return f"<lightrnn.Model {', '.join(self.graphs)}>"
+
+
+class _Signature:
+    """Inputs and outputs of a prepared graph, and the check of what a caller passes."""
+
+    def __init__(self, graph: Graph, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.inputs = _specs(graph.inputs)
+        self.names = tuple(prepared.graph.outputs)
+        self.outputs = _specs(prepared.graph.outputs)
+        self.plans = prepared.plans
+        self.quick = tuple((s.name, s.dtype) for s in self.inputs)
+
+    def checked(self, feeds: Mapping[str, Any]) -> list[Array]:
+        """The inputs in order, each an array of its dtype and of sizes that fit."""
+        names = [s.name for s in self.inputs]
+        for name in names:
+            if name not in feeds:
+                raise InputError(f"input {name!r} is missing")
+        for name in feeds:
+            if name not in names:
+                raise InputError(f"no input {name!r}, the graph has {', '.join(names) or 'none'}")
+        arrays = [_array(spec, feeds[spec.name]) for spec in self.inputs]
+        self._check_sizes([a.shape for a in arrays])
+        return arrays
+
+    def shapes(self, given: Mapping[str, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+        """Checked shapes of all inputs, in order."""
+        for spec in self.inputs:
+            if spec.name not in given:
+                raise InputError(f"no shape for input {spec.name!r}")
+        shapes = tuple(tuple(int(d) for d in given[s.name]) for s in self.inputs)
+        self._check_sizes(shapes)
+        return shapes
+
+    def _check_sizes(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        known: dict[str, tuple[int, str]] = {}
+        for spec, shape in zip(self.inputs, shapes, strict=True):
+            if spec.shape is None:
+                continue
+            if len(shape) != len(spec.shape):
+                raise InputError(
+                    f"input {spec.name!r} has shape {shape}, expected rank {len(spec.shape)}"
+                )
+            for size, dim in zip(shape, spec.shape, strict=True):
+                if isinstance(dim, int) and size != dim:
+                    raise InputError(
+                        f"input {spec.name!r} has shape {shape}, expected {spec.shape}"
+                    )
+                if isinstance(dim, str) and known.setdefault(dim, (size, spec.name))[0] != size:
+                    raise InputError(
+                        f"inputs {known[dim][1]!r} and {spec.name!r} have different sizes "
+                        f"for {dim!r}: {known[dim][0]} and {size}"
+                    )
+
+
+def _array(spec: TensorSpec, value: Any) -> Array:
+    if not isinstance(value, np.ndarray | np.generic):
+        try:
+            return np.asarray(value, spec.dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"input {spec.name!r}: {error}") from None
+    if value.dtype != spec.dtype:
+        raise InputError(f"input {spec.name!r} is {value.dtype}, expected {spec.dtype}")
+    return np.asarray(value)
+
+
+def _specs(types: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, t.dtype, t.shape) for name, t in types.items())
+
+
+class Stream:
+    """A model run step after step; not to be shared by threads.
+
+    States (inputs that the file pairs with outputs) start as zeros and are carried along.
+    """
+
+    def __init__(self, model: Model, graph: str) -> None:
+        self._model = model
+        self._graph = graph
+        stored = model.graph(graph)
+        if not stored.states:
+            raise UnsupportedError(f"graph {graph!r} has no states to carry")
+        self._states = stored.states
+        self._types = {name: stored.inputs[name] for name in stored.states}
+        self._wanted = tuple(stored.outputs)
+        self._visible = [n for n in stored.outputs if n not in set(stored.states.values())]
+        self._inputs = [n for n in stored.inputs if n not in stored.states]
+        self._values: dict[str, Array] = {}
+
+    def reset(self) -> None:
+        """Begin again from zero states."""
+        self._values = {}
+
+    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs, states apart, for the next piece of input."""
+        values = self._values or self._zeros(inputs)
+        results = self._model.run({**inputs, **values}, self._wanted, self._graph)
+        self._values = {name: results[out] for name, out in self._states.items()}
+        return {name: results[name] for name in self._visible}
+
+    def _zeros(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Zero states, sizes that have names taken from the inputs."""
+        sizes: dict[str, int] = {}
+        stored = self._model.graph(self._graph)
+        for name in self._inputs:
+            shape = stored.inputs[name].shape or ()
+            for dim, size in zip(shape, np.shape(inputs.get(name, ())), strict=False):
+                if isinstance(dim, str):
+                    sizes[dim] = size
+        zeros = {}
+        for name, kind in self._types.items():
+            shape = tuple(sizes.get(d) if isinstance(d, str) else d for d in kind.shape or ())
+            if kind.shape is None or any(d is None for d in shape):
+                raise InputError(f"the size of state {name!r} is not known from the inputs")
+            zeros[name] = np.zeros([d for d in shape if isinstance(d, int)], kind.dtype)
+        return zeros
+
+
+_warned = False
+
+
+def _warn_once() -> None:
+    global _warned  # noqa: PLW0603
+    if not _warned:
+        _warned = True
+        _log.warning("no kernel library for this machine: running on NumPy, which is slow; "
+                     "`lightrnn doctor` says why, `lightrnn build-kernels` builds one")  # fmt: skip

@@ -1,0 +1,172 @@
+"""The contract between plans and kernels: every kernel's arguments, in order.
+
+A kernel's symbol has the C type `void kernel(const int64_t *args, int64_t ith, int64_t nth)`:
+thread `ith` of `nth` does its share. Each argument is one int64, read by an entry that
+`native.build` generates from the signatures below and that passes them, with `ith` and `nth`, to
+the Python function of the same name in `lightrnn.kernels`. A name with a type after a colon is:
+
+    f32 f64 i64 i32 u16 u8   a pointer to such elements (0 for null)
+    float                    a float64, by its bits
+    tail                     a pointer to the arguments from here on, as many int64 as needed
+    status                   a pointer to the run's two status words; the engine fills it in
+    sync                     a pointer to the run's barrier words; the engine fills it in
+    node                     the number of the graph's node; the engine fills it in
+
+and without one an integer. A kernel that meets a bad value stores BAD_INDEX in status[0], the
+`node` it was given in status[1], and carries on with a safe value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ABI = 1
+"""Raised whenever an argument list or the program layout changes."""
+
+LANES = 16
+"""float32 lanes of a vector, and columns of a packed panel."""
+
+ALIGNMENT = 64
+BAD_INDEX = 1
+
+LEVELS = ("v3", "v4")
+"""x86-64 levels that kernels are compiled for, best last."""
+
+POINTERS = ("f32", "f64", "i64", "i32", "u16", "u8")
+FILLED_IN = ("status", "sync", "node")
+"""Kinds of parameters that the engine fills in; lowering does not pass them."""
+KINDS = (*POINTERS, *FILLED_IN, "int", "float", "tail")
+
+ACTIVATIONS = (
+    "Sigmoid", "Tanh", "Relu", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh",
+    "HardSigmoid", "Elu", "Softsign", "Softplus",
+)  # fmt: skip
+"""Activations of recurrent operators; a kernel gets one by its place here."""
+
+
+UNARY = (
+    "Abs", "Neg", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Square", "Cube", "Relu",
+    "Exp", "Log", "Sin", "Cos", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
+    "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Softsign", "ThresholdedRelu",
+    "Gelu", "GeluTanh", "Swish", "Clip",
+)  # fmt: skip
+BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
+COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+LOGIC = ("And", "Or", "Xor")
+REDUCTIONS = (
+    "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+)  # fmt: skip
+ELEMENTS = ("float32", "int64", "int32", "bool", "float64")
+"""Functions and element types that kernels get by their places here."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A kernel: the module of `lightrnn.kernels` that holds it, its name, its parameters."""
+
+    module: str
+    name: str
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def entry(self) -> str:
+        """Python source of the function that reads `args` and calls the kernel."""
+        terms = []
+        for k, p in enumerate(self.parameters):
+            if p.kind in ("int", "node"):
+                terms.append(f"args[{k}]")
+            elif p.kind == "float":
+                terms.append(f"as_float(args[{k}])")
+            elif p.kind == "tail":
+                terms.append(f"at(args, {k})")
+            else:
+                pointer = "i64" if p.kind in ("status", "sync") else p.kind
+                terms.append(f"{pointer}(args[{k}])")
+        call = ", ".join([*terms, "ith", "nth"])
+        return f"def entry_{self.name}(args, ith, nth):\n    {self.name}({call})\n"
+
+
+def _signatures(modules: dict[str, dict[str, str]]) -> dict[str, Signature]:
+    known: dict[str, Signature] = {}
+    for module, kernels in modules.items():
+        for name, spec in kernels.items():
+            pairs = [word.partition(":") for word in spec.split()]
+            parameters = tuple(Parameter(n, kind or "int") for n, _, kind in pairs)
+            assert name not in known, name
+            assert all(p.kind in KINDS for p in parameters), name
+            assert all(p.kind != "tail" for p in parameters[:-1]), name
+            known[name] = Signature(module, name, parameters)
+    return known
+
+
+KERNELS = _signatures(
+    {
+        "gemm": {
+            "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
+            " a_step b_step init_step c_step",
+            "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
+        },
+        "run": {
+            "execute": "table:i64 sync:i64 first last",
+            "team_run": "team:i64 args:i64 workers patience",
+            "team_work": "team:i64",
+            "team_stop": "team:i64",
+        },
+        "recurrent": {
+            "lstm": "xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
+            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 sync:sync status:status node:node"
+            " steps start total batch hidden size directions reverse coupled clip:float"
+            " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
+            "gru": "xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
+            " sync:sync status:status node:node"
+            " steps start total batch hidden directions reverse after clip:float"
+            " y_step y_row y_direction h_row h_direction activations:tail",
+            "rnn": "xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
+            " sync:sync status:status node:node"
+            " steps start total batch hidden directions reverse clip:float"
+            " y_step y_row y_direction h_row h_direction activations:tail",
+        },
+        "elementwise": {
+            "unary": "x:f32 y:f32 count code alpha:float beta:float",
+            "binary": "a:f32 b:f32 y:f32 code rank shape:tail",
+            "compare": "a:u8 b:u8 y:u8 code kind rank shape:tail",
+            "whole_numbers": "a:u8 b:u8 y:u8 code kind rank shape:tail",
+            "logic": "a:u8 b:u8 y:u8 code rank shape:tail",
+            "logical_not": "x:u8 y:u8 count",
+            "where": "condition:u8 a:u8 b:u8 y:u8 item rank shape:tail",
+            "cast": "x:u8 y:u8 count source target",
+        },
+        "reduce": {
+            "reduce": "x:f32 y:f32 outer n inner code",
+            "reduce_whole": "x:u8 y:u8 outer n inner code kind",
+            "arg_reduce": "x:f32 y:i64 outer n inner largest last_index",
+            "softmax": "x:f32 y:f32 outer n inner logarithm",
+            "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
+            " epsilon:float",
+        },
+        "copy": {
+            "copy_strided": "source:u8 target:u8 source_start target_start run item rank"
+            " shape:tail",
+            "fill": "target:u8 count pattern",
+        },
+        "gather": {
+            "gather_rows": "data:u8 indices:u8 target:u8 status:status node:node"
+            " outer axis count row_bytes wide",
+            "gather_elements": "data:u8 indices:u8 target:u8 status:status node:node"
+            " outer axis count inner item wide",
+            "gather_tuples": "data:u8 indices:u8 target:u8 status:status node:node"
+            " batch count depth row_bytes batch_bytes wide sizes:tail",
+            "one_hot": "indices:u8 values:u8 target:u8 outer depth inner item wide",
+            "reverse_sequences": "data:u8 lengths:i64 target:u8 status:status node:node"
+            " steps batch time_step batch_step row_bytes",
+        },
+    }
+)
+"""Every kernel by name."""

@@ -1,0 +1,284 @@
+"""Matrix products: MatMul, Gemm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from lightrnn.errors import GraphError
+from lightrnn.graph import FLOAT32, Array, Dim, TensorType
+from lightrnn.ops.lowering import Emitter, Operand, Ref
+from lightrnn.ops.packing import padded, panels
+from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
+
+
+def same_size(a: Dim, b: Dim, what: str) -> None:
+    """Raise GraphError where two sizes are known to differ."""
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise GraphError(f"{what} {a} and {b} differ")
+
+
+def broadcast_dim(a: Dim, b: Dim) -> Dim:
+    """The size that two sizes broadcast to; None where that is not known."""
+    if b in (a, 1):
+        return a
+    if a == 1:
+        return b
+    if isinstance(a, int) and isinstance(b, int):
+        raise GraphError(f"sizes {a} and {b} do not broadcast")
+    return a if isinstance(a, int) else b if isinstance(b, int) else None
+
+
+def batch_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The broadcast of two shapes of any rank."""
+    rank = max(len(a), len(b))
+    wide_a, wide_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    return tuple(broadcast_dim(x, y) for x, y in zip(wide_a, wide_b, strict=True))
+
+
+def emit_gemm(
+    emit: Emitter,
+    a: Operand | Ref,
+    b: Operand,
+    c: Operand,
+    *,
+    m: int,
+    k: int,
+    n: int,
+    batch: int = 1,
+    shared_a: bool = False,
+    shared_b: bool = False,
+    transposed: bool = False,
+    scale: float = 1.0,
+    init: Operand | Ref | None = None,
+    ldi: int = 0,
+) -> None:
+    """c [batch, m, n] = init + a [batch, m, k] · b, packing b now or, if it is known, once.
+
+    b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
+    scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
+    """
+    matrices = 1 if shared_b else batch
+    if b.value is not None:
+
+        def pack(value: Array) -> Array:
+            matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
+            if transposed:
+                matrix = np.swapaxes(matrix, 1, 2)
+            return panels(matrix if scale == 1.0 else matrix * np.float32(scale))
+
+        packed = emit.packed((b,), ("panels", matrices, transposed, scale), pack)
+    else:
+        assert scale == 1.0
+        packed = emit.scratch(matrices * k * padded(n) * 4)
+        row, column = (1, k) if transposed else (n, 1)
+        emit.call(
+            "pack_panels", b, packed, matrices, k, n, row, column, k * n, work=matrices * k * n
+        )
+    emit.call(
+        "gemm", a, packed, init, c, batch, m, n, k, k, ldi, n,
+        0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n,
+        work=batch * m * n * k,
+    )  # fmt: skip
+
+
+@operator("MatMul", inputs="A B", outputs="Y")
+@dataclass(frozen=True)
+class MatMul(Operator):
+    """Matrix product with NumPy's broadcasting of leading axes (ONNX MatMul)."""
+
+    rtol = 2e-6
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        a, b = inputs
+        assert a is not None
+        assert b is not None
+        if a.dtype != b.dtype:
+            raise GraphError(f"A is {a.dtype}, B is {b.dtype}")
+        if a.shape is None or b.shape is None:
+            return (TensorType(a.dtype, None),)
+        if not a.shape or not b.shape:
+            raise GraphError("a scalar has no matrix product")
+        left = a.shape if len(a.shape) > 1 else (1, *a.shape)
+        right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
+        same_size(left[-1], right[-2], "inner sizes")
+        shape = batch_shape(left[:-2], right[:-2])
+        if len(a.shape) > 1:
+            shape += (left[-2],)
+        if len(b.shape) > 1:
+            shape += (right[-1],)
+        return (TensorType(a.dtype, shape),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        a, b = inputs
+        assert a is not None
+        assert b is not None
+        with np.errstate(all="ignore"):
+            return (np.asarray(np.matmul(a, b), a.dtype),)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        a, b = inputs
+        y = outputs[0]
+        assert a is not None
+        assert b is not None
+        if y is None or a.type.dtype != FLOAT32:
+            return y is None
+        left = a.shape if len(a.shape) > 1 else (1, *a.shape)
+        right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
+        (m, k), n = left[-2:], right[-1]
+        many_a, many_b = prod(left[:-2]), prod(right[:-2])
+        if many_b == 1:
+            emit_gemm(emit, a, b, y, m=many_a * m, k=k, n=n, shared_b=True)
+        elif many_a == 1 or left[:-2] == right[:-2]:
+            emit_gemm(emit, a, b, y, batch=many_b, m=m, k=k, n=n, shared_a=many_a == 1)
+        else:
+            return False
+        return True
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for a, b in (
+            ((3, 4), (4, 5)), ((1, 7), (7, 33)), ((13, 9), (9, 70)), ((5,), (5, 3)), ((2, 5), (5,)),
+            ((6,), (6,)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 17)), ((4, 4), (3, 4, 2)),
+            ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
+            ((2, 3, 7, 8), (2, 3, 8, 7)),
+        ):  # fmt: skip
+            arrays = tuple(rng.standard_normal(s).astype(np.float32) for s in (a, b))
+            yield Case(f"{a}x{b}", arrays)
+        ints = tuple(rng.integers(-9, 9, s).astype(np.int32) for s in ((3, 4), (4, 5)))
+        yield Case("int32", ints)
+
+
+@dataclass(frozen=True)
+class Linear(Operator):
+    """A · B + bias with a constant matrix B [K, N] and a constant row; made by preparing only."""
+
+    name = "Linear"
+    inputs = Slots.parse("A B bias")
+    outputs = Slots.parse("Y")
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        return MatMul().infer(inputs[:2])
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        a, b, bias = inputs
+        (y,) = MatMul().evaluate(a, b)
+        return (y + bias,)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        a, b, bias = inputs
+        y = outputs[0]
+        assert a is not None
+        assert b is not None
+        assert bias is not None
+        if y is None:
+            return True
+        k, n = b.shape
+        init = emit.packed((bias,), "row", lambda row: row)
+        rows = prod(a.shape[:-1])
+        emit_gemm(emit, a, b, y, m=rows, k=k, n=n, shared_b=True, init=init)
+        return True
+
+
+@operator("Gemm", inputs="A B C?", outputs="Y")
+@dataclass(frozen=True)
+class Gemm(Operator):
+    """alpha * A' · B' + beta * C, where ' transposes if asked (ONNX Gemm)."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: int = 0  # noqa: N815
+    transB: int = 0  # noqa: N815
+
+    rtol = 2e-6
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        a, b = inputs[:2]
+        c = inputs[2] if len(inputs) > 2 else None
+        assert a is not None
+        assert b is not None
+        if a.dtype != b.dtype or (c is not None and c.dtype != a.dtype):
+            raise GraphError("A, B and C have different element types")
+        for name, t in (("A", a), ("B", b)):
+            if t.rank not in (None, 2):
+                raise GraphError(f"{name} has rank {t.rank}, expected 2")
+        m, k = a.shape[:: -1 if self.transA else 1] if a.shape else (None, None)
+        k_b, n = b.shape[:: -1 if self.transB else 1] if b.shape else (None, None)
+        same_size(k, k_b, "inner sizes")
+        if c is not None and c.shape is not None:
+            if len(c.shape) > 2:
+                raise GraphError(f"C has rank {c.rank}, expected at most 2")
+            for size, whole in zip(c.shape[::-1], (n, m), strict=False):
+                if size != 1:
+                    same_size(size, whole, "sizes of C and Y")
+        return (TensorType(a.dtype, (m, n)),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        a, b = inputs[:2]
+        c = inputs[2] if len(inputs) > 2 else None
+        assert a is not None
+        assert b is not None
+        with np.errstate(all="ignore"):
+            y = np.matmul(a.T if self.transA else a, b.T if self.transB else b)
+            y = y * np.asarray(self.alpha, a.dtype) if self.alpha != 1.0 else y
+            if c is not None:
+                y = y + (c if self.beta == 1.0 else c * np.asarray(self.beta, a.dtype))
+        return (np.asarray(y, a.dtype),)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        a, b = inputs[:2]
+        c = inputs[2] if len(inputs) > 2 else None
+        y = outputs[0]
+        assert a is not None
+        assert b is not None
+        if y is None or a.type.dtype != FLOAT32 or (self.transA and 1 not in a.shape):
+            return y is None
+        if self.alpha != 1.0 and b.value is None:
+            return False
+        m, n = y.shape
+        init: Operand | Ref | None = None
+        ldi = 0
+        if c is not None and c.value is not None:
+            rows = m if c.value.ndim == 2 and c.value.shape[0] != 1 else 1
+            init = emit.packed((c,), ("gemm bias", self.beta, rows, n), self._bias(rows, n))
+            ldi = n if rows > 1 else 0
+        elif c is not None:
+            if self.beta != 1.0 or c.shape not in ((n,), (1, n), (m, n)):
+                return False
+            init, ldi = c, n if c.shape == (m, n) else 0
+        emit_gemm(
+            emit, a, b, y, m=m, n=n, k=a.shape[0 if self.transA else 1], transposed=bool(self.transB),
+            scale=self.alpha, init=init, ldi=ldi,
+        )  # fmt: skip
+        return True
+
+    def _bias(self, rows: int, n: int) -> Callable[[Array], Array]:
+        def pack(c: Array) -> Array:
+            wide = np.broadcast_to(c * np.float32(self.beta), (rows, n))
+            return np.ascontiguousarray(wide, np.float32)
+
+        return pack
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        def arrays(*shapes: tuple[int, ...]) -> tuple[Array, ...]:
+            return tuple(rng.standard_normal(s).astype(np.float32) for s in shapes)
+
+        yield Case("plain", arrays((3, 4), (4, 5)))
+        yield Case("bias", arrays((7, 4), (4, 35), (35,)))
+        yield Case("full bias", arrays((3, 4), (4, 5), (3, 5)))
+        yield Case("column bias", arrays((3, 4), (4, 5), (3, 1)))
+        yield Case("scalar bias", arrays((3, 4), (4, 5), ()), {"beta": 0.5})
+        attrs = {"alpha": 0.5, "beta": 2.0, "transA": 1, "transB": 1}
+        yield Case("transposed, scaled", arrays((4, 3), (5, 4), (1, 5)), attrs)
+        yield Case("row", arrays((1, 40), (33, 40), (33,)), {"transB": 1})
+        yield Case("no rows", arrays((0, 4), (4, 5), (5,)))

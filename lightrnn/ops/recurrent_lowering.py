@@ -1,0 +1,249 @@
+"""From a recurrent operator to kernel calls: packed weights, one product for many steps, cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lightrnn.graph import Array
+from lightrnn.ops.activations import Activation
+from lightrnn.ops.lowering import Emitter, Operand, Ref
+from lightrnn.ops.packing import gate_panels, padded, padded_gates, panels
+
+_CHUNK_BYTES = 1 << 20
+"""Projected inputs of one chunk of steps: small enough to stay in cache."""
+_CHUNK_ROWS = 48
+"""Rows that make the projection's product worth its packed weights' trip through the cache."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The operands of a recurrent node by role; None where one is left out."""
+
+    x: Operand
+    w: Operand
+    r: Operand
+    b: Operand | None = None
+    lengths: Operand | None = None
+    h0: Operand | None = None
+    c0: Operand | None = None
+    p: Operand | None = None
+    projection: Operand | None = None
+    y: Operand | None = None
+    y_h: Operand | None = None
+    y_c: Operand | None = None
+
+    @staticmethod
+    def of(
+        names: Sequence[str],
+        inputs: Sequence[Operand | None],
+        outputs: Sequence[Operand | None],
+    ) -> Slots:
+        given = dict(zip(names, inputs, strict=False))
+        results = [*outputs, None, None, None][:3]
+        x, w, r = given["X"], given["W"], given["R"]
+        assert x is not None
+        assert w is not None
+        assert r is not None
+        return Slots(
+            x, w, r, given.get("B"), given.get("sequence_lens"), given.get("initial_h"),
+            given.get("initial_c"), given.get("P"), given.get("projection"), *results,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent layer with its sizes. time, batch, inputs, hidden, size (of the hidden state)."""
+
+    slots: Slots
+    gates: int
+    directions: int
+    reverse: bool
+    layout: int
+    clip: float
+    functions: tuple[tuple[Activation, ...], ...]
+    time: int
+    batch: int
+    inputs: int
+    hidden: int
+    size: int
+    width: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", self.gates * padded(self.hidden))
+
+    @staticmethod
+    def of(
+        slots: Slots,
+        *,
+        gates: int,
+        directions: int,
+        reverse: bool,
+        layout: int,
+        clip: float,
+        functions: tuple[tuple[Activation, ...], ...],
+    ) -> Layer:
+        time, batch, inputs = slots.x.shape
+        if layout:
+            time, batch = batch, time
+        _, rows, size = slots.r.shape
+        return Layer(
+            slots, gates, directions, reverse, layout, clip, functions,
+            time, batch, inputs, rows // gates, size,
+        )  # fmt: skip
+
+    @property
+    def y_strides(self) -> tuple[int, int, int]:
+        """Elements from one step, row and direction of Y to the next."""
+        d, n, t, s = self.directions, self.batch, self.time, self.size
+        return (d * s, t * d * s, s) if self.layout else (d * n * s, s, n * s)
+
+    def state_strides(self, size: int) -> tuple[int, int]:
+        """Elements from one row and direction of a state of `size` to the next."""
+        return (self.directions * size, size) if self.layout else (size, self.batch * size)
+
+    @property
+    def words(self) -> list[int]:
+        """All activations as a kernel reads them."""
+        return [w for functions in self.functions for f in functions for w in f.words]
+
+
+def lower_layer(
+    emit: Emitter, layer: Layer, kernel: str, *, after: int = 0, coupled: int = 0
+) -> None:
+    """Emit a layer: for each chunk of steps, x·W + bias of both directions, then the cell.
+
+    kernel: rnn, gru or lstm. after: GRU's linear_before_reset. coupled: LSTM's input_forget.
+    """
+    chunk = _steps_of_a_chunk(layer)
+    rows = min(chunk, layer.time) * layer.batch
+    xw = emit.scratch(layer.directions * rows * layer.width * 4)
+    cell = _Cell(emit, layer, kernel, xw, after, coupled)
+    weights = _input_panels(emit, layer)
+    bias = _input_bias(emit, layer, after)
+    for start in range(0, layer.time, chunk):
+        steps = min(chunk, layer.time - start)
+        for d in range(layer.directions):
+            _project(emit, layer, d, start, steps, weights, bias, xw)
+        cell.emit(start, steps)
+    if layer.time == 0:
+        cell.emit(0, 0)
+
+
+def _steps_of_a_chunk(layer: Layer) -> int:
+    step_bytes = max(layer.directions * layer.batch * layer.width * 4, 1)
+    return max(_CHUNK_BYTES // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
+
+
+def _input_panels(emit: Emitter, layer: Layer) -> Ref:
+    gates = layer.gates
+    return emit.packed((layer.slots.w,), ("gates", gates), lambda w: gate_panels(w, gates))
+
+
+def _input_bias(emit: Emitter, layer: Layer, after: int) -> Ref | None:
+    """[D, G * Hp]: biases of input and state added, but for a candidate's own (see _Cell)."""
+    b = layer.slots.b
+    if b is None:
+        return None
+    gates, hidden = layer.gates, layer.hidden
+
+    def pack(bias: Array) -> Array:
+        both = bias.reshape(len(bias), 2, gates * hidden)
+        total = both.sum(axis=1, dtype=np.float32)
+        if after:
+            total[:, 2 * hidden :] = both[:, 0, 2 * hidden :]
+        return padded_gates(total, gates)
+
+    return emit.packed((b,), ("bias", gates, hidden, after), pack)
+
+
+def _project(
+    emit: Emitter,
+    layer: Layer,
+    d: int,
+    start: int,
+    steps: int,
+    weights: Ref,
+    bias: Ref | None,
+    xw: Ref,
+) -> None:
+    """xw[d] = x·W[d] + bias[d] for the times of one chunk."""
+    backward = layer.reverse or d == 1
+    first = layer.time - start - steps if backward else start
+    batch, n, k = layer.batch, layer.width, layer.inputs
+    w = weights + d * n * k * 4
+    init = None if bias is None else bias + d * n * 4
+    out = xw + d * steps * batch * n * 4
+    x = layer.slots.x
+    if layer.layout:  # one product a row, its steps `batch` rows of xw apart
+        source = x.ref + first * k * 4
+        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n)
+    else:
+        source = x.ref + first * batch * k * 4
+        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0)
+    emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
+
+
+class _Cell:
+    """The calls of one layer's cell kernel: all arguments but the steps are the same."""
+
+    def __init__(
+        self, emit: Emitter, layer: Layer, kernel: str, xw: Ref, after: int, coupled: int
+    ) -> None:
+        self._emit, self._layer, self._kernel = emit, layer, kernel
+        slots, gates = layer.slots, layer.gates
+        rows = layer.directions * layer.batch
+        wide = rows * padded(layer.hidden) * 4
+        h = emit.scratch(2 * rows * padded(layer.size) * 4)
+        r = emit.packed((slots.r,), ("gates", gates), lambda v: gate_panels(v, gates))
+        self._options: list[int | float] = [layer.directions, int(layer.reverse)]
+        self._strides = [*layer.y_strides, *layer.state_strides(layer.size)]
+        self._sizes = [layer.time, layer.batch, layer.hidden]
+        if kernel == "lstm":
+            full = None if slots.projection is None else emit.scratch(wide)
+            self._memory: tuple[Ref | Operand | None, ...] = (
+                xw, r, self._peepholes(), self._projection(), slots.lengths, slots.h0, slots.c0,
+                slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full,
+            )  # fmt: skip
+            self._sizes.append(layer.size)
+            self._options.append(coupled)
+            self._strides += layer.state_strides(layer.hidden)
+        elif kernel == "gru":
+            self._memory = (
+                xw, r, self._candidate_bias(after), slots.lengths, slots.h0, slots.y, slots.y_h, h,
+                emit.scratch(wide),
+            )  # fmt: skip
+            self._options.append(after)
+        else:
+            self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h)
+
+    def _peepholes(self) -> Ref | None:
+        p = self._layer.slots.p
+        if p is None:
+            return None
+        return self._emit.packed((p,), "peepholes", lambda v: padded_gates(v, 3))
+
+    def _projection(self) -> Ref | None:
+        projection = self._layer.slots.projection
+        if projection is None:
+            return None
+        return self._emit.packed((projection,), "projection", lambda v: panels(v.swapaxes(1, 2)))
+
+    def _candidate_bias(self, after: int) -> Ref | None:
+        """Rbh [D, Hp], added inside the reset gate's product."""
+        b, hidden = self._layer.slots.b, self._layer.hidden
+        if b is None or not after:
+            return None
+        inner = slice(5 * hidden, 6 * hidden)
+        return self._emit.packed((b,), "candidate bias", lambda v: padded_gates(v[:, inner], 1))
+
+    def emit(self, start: int, steps: int) -> None:
+        """Emit the cell for `steps` steps, `start` steps having been done."""
+        layer = self._layer
+        self._emit.call(
+            self._kernel, *self._memory, steps, start, *self._sizes, *self._options,
+            float(layer.clip), *self._strides, *layer.words,
+            work=steps * layer.batch * layer.directions * layer.width * layer.size,
+        )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The operator registry: one frozen dataclass an operator, its fields the ONNX attributes."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from lightrnn.errors import GraphError, UnsupportedError
+from lightrnn.graph import Array, Attr, Node, TensorType
+from lightrnn.ops.lowering import Emitter, Operand
+
+Types = Sequence[TensorType | None]
+"""Types of a node's inputs; None for an optional input left out."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs and attributes to try an operator on; no expected values.
+
+    outputs: which outputs to ask for, by name; empty for all of them.
+    """
+
+    name: str
+    inputs: tuple[Array | None, ...]
+    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Input or output names: `X B? rest*` is one required, one optional, then any number."""
+
+    names: tuple[str, ...]
+    required: int
+    variadic: bool
+
+    @staticmethod
+    def parse(spec: str) -> Slots:
+        names = spec.split()
+        required = sum(not n.endswith(("?", "*")) for n in names)
+        return Slots(
+            tuple(n.rstrip("?*") for n in names), required, bool(names) and names[-1].endswith("*")
+        )
+
+    def check(self, given: Sequence[str], node: Node, what: str) -> None:
+        """Raise GraphError unless `given` fills these slots."""
+        most = None if self.variadic else len(self.names)
+        if len(given) < self.required or (most is not None and len(given) > most):
+            wanted = f"{self.required} to {most}" if most != self.required else str(most)
+            if most is None:
+                wanted = f"at least {self.required}"
+            raise GraphError(f"{node}: {len(given)} {what}s, expected {wanted}")
+        for name, value in zip(self.names[: self.required], given, strict=False):
+            if not value and what == "input":
+                raise GraphError(f"{node}: required input {name!r} is left out")
+
+
+class Operator:
+    """The base of every operator.
+
+    Subclasses are frozen dataclasses whose fields are the ONNX attributes with their defaults;
+    `__post_init__` refuses attribute values that the operator does not know.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[Slots]
+    outputs: ClassVar[Slots]
+    rtol: ClassVar[float] = 1e-6
+    """How far native results may be from the oracle, relative to the result's largest element."""
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        """Types of all outputs. Sizes may be names or None; give None for what depends on values.
+
+        Raises GraphError, without naming the node (the caller adds it), if the inputs do not fit.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        """All outputs, in NumPy. Trailing optional inputs may be missing or None.
+
+        Raises DataError if a value (an index, a length) is out of range.
+        """
+        raise NotImplementedError
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        """Emit kernel calls that write `outputs` (None where nobody reads one).
+
+        Returns False, having emitted nothing, where no kernel fits; then `evaluate` runs instead.
+        """
+        return False
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        """Inputs and attributes that exercise the operator."""
+        raise NotImplementedError
+
+
+REGISTRY: dict[str, type[Operator]] = {}
+T = TypeVar("T", bound=type[Operator])
+
+
+def operator(name: str, *, inputs: str, outputs: str) -> typing.Callable[[T], T]:
+    """Register a dataclass as the operator `name`; slots are written as in `Slots.parse`."""
+
+    def register(cls: T) -> T:
+        if name in REGISTRY:
+            raise RuntimeError(f"operator {name!r} is registered twice")
+        cls.name, cls.inputs, cls.outputs = name, Slots.parse(inputs), Slots.parse(outputs)
+        REGISTRY[name] = cls
+        return cls
+
+    return register
+
+
+def build(node: Node) -> Operator:
+    """The operator of a node, its attributes and slots checked.
+
+    Raises UnsupportedError for an unknown operator, GraphError for a bad attribute; both name
+    the node.
+    """
+    cls = REGISTRY.get(node.op)
+    if cls is None:
+        raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
+    cls.inputs.check(node.inputs, node, "input")
+    cls.outputs.check(node.outputs, node, "output")
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(node.attrs) - set(known)):
+        raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, spec in known.items():
+        if name in node.attrs:
+            values[name] = _coerce(node, name, node.attrs[name], hints[name])
+        elif spec.default is MISSING and spec.default_factory is MISSING:
+            raise GraphError(f"{node}: attribute {name!r} is missing")
+    try:
+        return cls(**values)
+    except GraphError as error:
+        raise type(error)(f"{node}: {error}") from None
+
+
+def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if option in (int, str) and type(value) is option:
+            return value
+        if typing.get_origin(option) is tuple and isinstance(value, tuple | list):
+            item = typing.get_args(option)[0]
+            if item is float and all(type(v) in (int, float) for v in value):
+                return tuple(float(v) for v in value)
+            if all(type(v) is item for v in value):
+                return tuple(value)
+    raise GraphError(f"{node}: attribute {name!r} has the value {value!r} of the wrong type")
