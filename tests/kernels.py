@@ -145,7 +145,8 @@ class DirectEmitter:
         ref = self.views.get(operand.name, operand.ref)
         data = self.bases[ref.base][ref.offset :]
         nbytes = operand.size * operand.type.dtype.itemsize
-        return data[:nbytes].view(operand.type.dtype).reshape(operand.shape).copy()
+        result: Array = data[:nbytes].view(operand.type.dtype).reshape(operand.shape).copy()
+        return result
 
 
 def run_lowered(

@@ -6,7 +6,7 @@ Keys are `Operator-case`; a test that passes all the same fails, so that no line
 from __future__ import annotations
 
 REFUSED: dict[str, str] = {
-    "Reshape-empty": "both oracles refuse -1 beside a copied size 0, whose value is then not defined",
+    "Reshape-empty": "both oracles refuse -1 beside a copied size 0: its value is not defined",
     "OneHot-bool": "onnxruntime has no kernel, onnx's reference evaluator fails on bool values",
     "Pad-scalar": "onnxruntime refuses rank 0, onnx's reference evaluator fails on empty pads",
 }

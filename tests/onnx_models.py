@@ -28,7 +28,7 @@ def model(
 ) -> Any:
     """A ModelProto. outputs: with types, or names alone for float tensors of any shape."""
     if not isinstance(outputs, Mapping):
-        outputs = {name: (FLOAT, None) for name in outputs}
+        outputs = dict.fromkeys(outputs, (FLOAT, None))
     graph = helper.make_graph(
         list(nodes),
         "graph",

@@ -16,7 +16,7 @@ from lightrnn.ops import Case
 _IR_VERSION = 12
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An oracle does not compute this case."""
 
 
@@ -34,7 +34,11 @@ def model_of(name: str, case: Case, expected: Sequence[Array]) -> onnx.ModelProt
     graph = helper.make_graph(
         [node],
         "case",
-        [_value(n, a.dtype, a.ndim) for n, a in zip(inputs, case.inputs, strict=True) if a is not None],
+        [
+            _value(n, a.dtype, a.ndim)
+            for n, a in zip(inputs, case.inputs, strict=True)
+            if a is not None
+        ],
         [_value(n, a.dtype, a.ndim) for n, a in zip(outputs, expected, strict=True)],
     )
     opset = helper.make_opsetid("", OPSET)
@@ -46,7 +50,7 @@ def _feeds(case: Case) -> dict[str, Array]:
 
 
 def onnxruntime_says(name: str, case: Case, expected: Sequence[Array]) -> list[Array]:
-    """onnxruntime's outputs, unoptimised. Raises Refused where it has no kernel for the case."""
+    """onnxruntime's outputs, unoptimised. Raises RefusedError where it has no kernel."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -59,15 +63,15 @@ def onnxruntime_says(name: str, case: Case, expected: Sequence[Array]) -> list[A
         session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
         found: list[Array] = session.run(None, _feeds(case))
     except refusals as error:
-        raise Refused(f"onnxruntime: {error}") from None
+        raise RefusedError(f"onnxruntime: {error}") from None
     return found
 
 
 def reference_says(name: str, case: Case, expected: Sequence[Array]) -> list[Array]:
-    """The outputs of onnx's reference evaluator. Raises Refused where it fails."""
+    """The outputs of onnx's reference evaluator. Raises RefusedError where it fails."""
     try:
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(model_of(name, case, expected)).run(None, _feeds(case))
     except Exception as error:
-        raise Refused(f"onnx reference: {type(error).__name__}: {error}") from None
+        raise RefusedError(f"onnx reference: {type(error).__name__}: {error}") from None
     return [np.asarray(a) for a in found]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightrnn.engine.arena import NativeCall
 from lightrnn.engine.executor import TEAM, Executor, team_of
 from lightrnn.engine.interpret import evaluate
 from lightrnn.engine.memory import Buffer, lay_out, rounded
@@ -218,6 +219,7 @@ def test_a_stopped_team_starts_again() -> None:
     (expected,) = run(engine, ready, x)
     frame = next(iter(engine._arenas[0].frames.values()))
     (call,) = frame.steps
+    assert isinstance(call, NativeCall)
     for _ in range(2):
         assert team.try_run(call.args, 2, 10**9)
         np.testing.assert_array_equal(frame.outputs[0], expected)

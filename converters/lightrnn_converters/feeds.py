@@ -13,10 +13,10 @@ from lightrnn.graph.check import check
 from lightrnn.ops import build
 
 _LENGTHS_SLOT = 4
-_CARRIES = frozenset(
-    "Identity Cast Squeeze Unsqueeze Reshape Transpose Flatten Slice Gather Expand Split Concat Max"
-    .split()
-)  # fmt: skip
+_CARRIES = frozenset({
+    "Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Flatten", "Slice",
+    "Gather", "Expand", "Split", "Concat", "Max",
+})  # fmt: skip
 """Operators whose results hold nothing but elements of their data inputs."""
 
 SIZES = ((3, 1), (6, 2), (1, 0))

@@ -12,10 +12,11 @@ from lightrnn_converters.optional import require
 OLDEST = 7
 """The oldest opset that is converted; earlier ones broadcast by attributes."""
 
-READ = frozenset(
-    "Constant ConstantOfShape Identity Dropout If Loop Scan SplitToSequence SequenceConstruct"
-    " SequenceAt SequenceLength ConcatFromSequence SequenceEmpty SequenceInsert".split()
-)
+READ = frozenset({
+    "Constant", "ConstantOfShape", "Identity", "Dropout", "If", "Loop", "Scan", "SplitToSequence",
+    "SequenceConstruct", "SequenceAt", "SequenceLength", "ConcatFromSequence", "SequenceEmpty",
+    "SequenceInsert",
+})  # fmt: skip
 """Operators that the reader knows itself."""
 
 
@@ -29,7 +30,7 @@ def lift(model: Any) -> Any:
     from onnx import inliner, version_converter
 
     opset = _default_opset(model)
-    if not OLDEST <= opset:
+    if not opset >= OLDEST:
         raise ConversionError(f"the model has opset {opset}, expected {OLDEST} to {OPSET}")
     if opset > OPSET:
         raise ConversionError(f"the model has opset {opset}, newer than {OPSET}")

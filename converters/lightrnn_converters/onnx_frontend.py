@@ -68,8 +68,8 @@ def convert_onnx(
         for given in (bind, dims, states):
             _check_names(given or {}, sources, "graph")
     if verify:
-        for name, (model, fixed) in references.items():
-            verify_onnx(graphs[name], model, fixed)
+        for name, (model, values) in references.items():
+            verify_onnx(graphs[name], model, values)
     save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
 
 
@@ -113,7 +113,9 @@ def checked(graph: Graph) -> Graph:
         types = check(graph, build)
     except GraphError as error:
         raise ConversionError(f"the converted graph is not valid: {error}") from error
-    return replace(graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()})
+    return replace(
+        graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()}
+    )
 
 
 def _known(reader: Reader, name: str) -> TensorType:
@@ -225,5 +227,3 @@ def _note_outputs(declared: Any, graph: Graph) -> None:
         clash = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
         if len(shape) != len(kind.shape) or clash:
             _log.info("output %r is declared as %s and is %s", value.name, shape, kind)
-
-

@@ -31,10 +31,11 @@ _EXPRESSION_NODES = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Constant, ast.Name,
     ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Call, ast.keyword,
 )  # fmt: skip
-_FUNCTIONS = frozenset(
-    "Symbol Integer Add Mul Pow Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv ModularIndexing"
-    " IntTrueDiv Eq Ne Lt Le Gt Ge And Or Not Where ToFloat TruncToInt CeilToInt FloorToInt".split()
-)
+_FUNCTIONS = frozenset({
+    "Symbol", "Integer", "Add", "Mul", "Pow", "Max", "Min", "Mod", "PythonMod", "FloorDiv",
+    "CleanDiv", "CeilDiv", "ModularIndexing", "IntTrueDiv", "Eq", "Ne", "Lt", "Le", "Gt", "Ge",
+    "And", "Or", "Not", "Where", "ToFloat", "TruncToInt", "CeilToInt", "FloorToInt",
+})  # fmt: skip
 _TRUST = "; convert it with trust=True (--trust) only if you trust whoever made it"
 
 

@@ -39,7 +39,7 @@ class Reader:
     _count: int = 0
 
     def read(self, graph: Any, scope: Mapping[str, str]) -> dict[str, str]:
-        """Read initializers and nodes. scope: names here to names in the result; returns it grown."""
+        """Read initializers and nodes. scope: names here to names in the result; returned grown."""
         names = dict(scope)
         for proto in graph.initializer:
             self._initializer(proto, self._name(proto.name, names))
@@ -128,7 +128,7 @@ class Reader:
                 if (proto.domain, proto.op_type) not in EXTENSIONS:
                     raise UnsupportedError(f"operators of domain {proto.domain!r}")
             elif special is not None:
-                return special(node, proto, names)  # type: ignore[no-any-return]
+                return special(node, proto, names)
             self.emit(Node(node.op, node.inputs, node.outputs, _attributes(proto), origin))
         except UnsupportedError as error:
             self._fail(node, str(error))

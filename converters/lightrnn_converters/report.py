@@ -75,9 +75,10 @@ def compare(
 
 
 def _compare(name: str, found: Array, want: Array, rtol: float, atol: float) -> OutputReport:
-    for what, a, b in (("shape", found.shape, want.shape), ("dtype", found.dtype, want.dtype)):
-        if a != b:
-            note = f"{what} is {a}, expected {b}"
+    kinds = (("shape", found.shape, want.shape), ("dtype", found.dtype, want.dtype))
+    for what, given, expected in kinds:
+        if given != expected:
+            note = f"{what} is {given}, expected {expected}"
             return OutputReport(
                 name, found.dtype.name, found.shape, np.inf, np.inf, None, False, note
             )

@@ -10,10 +10,10 @@ import numpy as np
 from lightrnn.graph import Array, Graph, Node
 
 _STATE_SLOTS = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}
-_KEEPS_ZEROS = frozenset(
-    "Identity Slice Expand Reshape Squeeze Unsqueeze Transpose Gather Split Cast Flatten Tile"
-    .split()
-)  # fmt: skip
+_KEEPS_ZEROS = frozenset({
+    "Identity", "Slice", "Expand", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather",
+    "Split", "Cast", "Flatten", "Tile",
+})  # fmt: skip
 """Operators whose result is zero wherever their first input is."""
 
 

@@ -157,7 +157,7 @@ def _all_dynamic(torch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     def sizes(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return None
-        return {axis: torch.export.Dim.AUTO for axis in range(leaf.dim())}
+        return dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
 
     tree_map = torch.utils._pytree.tree_map
     if not kwargs:
@@ -220,8 +220,7 @@ def _examples(torch: Any, names: Sequence[str], arguments: Any) -> dict[str, Arr
     leaves = torch.utils._pytree.tree_leaves(arguments)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     return {
-        name: np.asarray(t.detach().cpu().numpy())
-        for name, t in zip(names, tensors, strict=True)
+        name: np.asarray(t.detach().cpu().numpy()) for name, t in zip(names, tensors, strict=True)
     }
 
 

@@ -71,7 +71,7 @@ def operators() -> Any:
 
 
 def _plain(call: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, ...]:
-    """A call without packing: (x, h or (h, c), params, biases, layers, dropout, train, bi, first)."""
+    """A call without packing: (x, h or (h, c), params, biases, layers, _, _, bi, first)."""
     x, states, params, has_biases, layers, _, _, bidirectional, batch_first = args
     x = x.transpose(0, 1) if batch_first else x
     states = tuple(states) if isinstance(states, list | tuple) else (states,)

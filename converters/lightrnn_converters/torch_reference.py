@@ -11,11 +11,11 @@ import numpy as np
 from lightrnn.errors import ConversionError
 from lightrnn.graph import Array
 from lightrnn_converters.optional import require
-from lightrnn_converters.verify import ReferenceFailure
+from lightrnn_converters.verify import ReferenceFailedError
 
 
 class TorchReference:
-    """Calls a module on feeds. Raises ReferenceFailure where the module raises.
+    """Calls a module on feeds. Raises ReferenceFailedError where the module raises.
 
     inputs: names of the tensors among the leaves of (args, kwargs), in order.
     outputs: names of the tensors that it returns, in order.
@@ -48,7 +48,7 @@ class TorchReference:
             with torch.no_grad(), evaluating(self._function):
                 result = self._function(*args, **kwargs)
         except Exception as error:  # whatever the module raises
-            raise ReferenceFailure(f"{type(error).__name__}: {error}") from None
+            raise ReferenceFailedError(f"{type(error).__name__}: {error}") from None
         arrays = [_array(x) for x in torch.utils._pytree.tree_leaves(result) if x is not None]
         if len(arrays) != len(self._outputs):
             raise ConversionError(

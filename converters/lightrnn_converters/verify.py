@@ -82,7 +82,9 @@ def require_agreement(
     try:
         report = _report(model, "main", trials, RTOL, ATOL)
     except (GraphError, InputError, DataError) as error:
-        raise VerificationError(f"{reference} runs the model, lightrnn does not: {error}") from error
+        raise VerificationError(
+            f"{reference} runs the model, lightrnn does not: {error}"
+        ) from error
     if not report.passed:
         lines = "\n  ".join(str(o) for o in report.failures)
         raise VerificationError(f"the converted model differs from {reference}:\n  {lines}")
@@ -109,7 +111,7 @@ def generated(
         try:
             feeds = fill(graph, shapes(graph, first, step), rng, examples)
             wanted = run(feeds)
-        except (LightRNNError, ReferenceFailure) as error:
+        except (LightRNNError, ReferenceFailedError) as error:
             reason = reason or str(error).strip().splitlines()[0]
             continue
         yield feeds, wanted
@@ -118,7 +120,7 @@ def generated(
         raise ConversionError(f"the reference refuses all inputs that were tried: {reason}")
 
 
-class ReferenceFailure(Exception):
+class ReferenceFailedError(Exception):
     """The reference does not run on these inputs."""
 
 
@@ -153,7 +155,7 @@ class OnnxRuntime:
         try:
             return dict(zip(names, self._session.run(names, wanted), strict=True))
         except Exception as error:  # as above
-            raise ReferenceFailure(str(error)) from None
+            raise ReferenceFailedError(str(error)) from None
 
 
 def reference_runner(reference: Any, graph: Graph) -> Runner:

@@ -134,7 +134,7 @@ class LineMaker:
         return self._draw(LANGUAGES[self._rng.integers(len(LANGUAGES))], 1, 0.4)[0]
 
     def _joined(self, words: list[str], language: str) -> str:
-        stop, comma, question = PUNCTUATION.get(language, USUAL_PUNCTUATION)
+        stop, comma, question = tuple(PUNCTUATION.get(language, USUAL_PUNCTUATION))
         spaced = language not in UNSPACED
         if len(words) > 3 and self._rng.random() < 0.4:
             words[self._rng.integers(1, len(words) - 1)] += comma
@@ -178,7 +178,10 @@ def train(model: LanguageId, vocabulary: Vocabulary, lines: LineMaker, steps: in
         optimizer.step()
         schedule.step()
         if step % 200 == 0 or step == steps:
-            seconds, accuracy = time.perf_counter() - start, word_accuracy(model, vocabulary, held_out)
+            seconds, accuracy = (
+                time.perf_counter() - start,
+                word_accuracy(model, vocabulary, held_out),
+            )
             print(f"{step}/{steps} {seconds:.0f} s, loss {loss.item():.3f}, words {accuracy:.4f}")
 
 

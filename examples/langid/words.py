@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 import zlib
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 from itertools import islice
 
 MOST_WORDS = 40_000
@@ -103,7 +103,7 @@ def _is_word(word: str, scripts: tuple[str, ...]) -> bool:
     return word.strip(_JOINERS) == word != "" and all(_belongs(c, scripts) for c in word)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _belongs(character: str, scripts: tuple[str, ...]) -> bool:
     if character in _JOINERS:
         return True

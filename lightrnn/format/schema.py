@@ -135,7 +135,7 @@ def _attr(value: Any, what: str) -> Attr:
             if all(type(v) is kind for v in value):
                 return tuple(value)
     elif type(value) in (int, float, str):
-        return value  # type: ignore[no-any-return]
+        return value
     raise FormatError(f"{what} is not a number, a string or a list of one of them")
 
 

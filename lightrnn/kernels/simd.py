@@ -130,7 +130,7 @@ def signature(result: Any, *wanted: Any) -> Callable[..., Any]:
 
     names = "abcdefghijklmnop"[: len(wanted)]
     scope = {"check": check}
-    return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)  # type: ignore[no-any-return]
+    return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)
 
 
 def _splat(b: Any, ty: ir.VectorType, value: Any) -> Any:
@@ -211,7 +211,7 @@ def u8(address: int) -> Span | None:
     signature(lambda p, n: p, "pointer", int),
     lambda c, b, sig, a: b.gep(a[0], [_index(c, b, sig, a, 1)]),
 )
-def at(p: Span, n: int) -> Span:
+def at(p: Any, n: int) -> Any:
     """The pointer `n` elements on."""
     return p.at(n)
 

@@ -46,7 +46,7 @@ def make_tile(rows: int, panels: int) -> Callable[..., Any]:
     lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
     scope: dict[str, Any] = {**vars(simd), "load_some": load_some, "store_some": store_some}
     exec(compile("\n".join(lines) + "\n", f"<{name}>", "exec"), scope)
-    return simd.inlined(scope[name])  # type: ignore[no-any-return]
+    return simd.inlined(scope[name])
 
 
 @simd.inlined

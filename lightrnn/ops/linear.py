@@ -256,8 +256,8 @@ class Gemm(Operator):
                 return False
             init, ldi = c, n if c.shape == (m, n) else 0
         emit_gemm(
-            emit, a, b, y, m=m, n=n, k=a.shape[0 if self.transA else 1], transposed=bool(self.transB),
-            scale=self.alpha, init=init, ldi=ldi,
+            emit, a, b, y, m=m, n=n, k=a.shape[0 if self.transA else 1],
+            transposed=bool(self.transB), scale=self.alpha, init=init, ldi=ldi,
         )  # fmt: skip
         return True
 

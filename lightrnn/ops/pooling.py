@@ -93,7 +93,7 @@ class MaxPool(Pool):
     def _places(self, sizes: tuple[int, ...]) -> Array:
         """The number of each place of one image: [1, 1, *sizes]."""
         order = "F" if self.storage_order else "C"
-        return np.arange(prod(sizes)).reshape(sizes, order=order)[None, None]  # type: ignore[call-overload, no-any-return]
+        return np.arange(prod(sizes)).reshape(sizes, order=order)[None, None]  # type: ignore[call-overload]
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:

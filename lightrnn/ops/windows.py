@@ -111,7 +111,7 @@ def padded(x: Array, axes: Sequence[Axis], fill: object, beyond: object) -> Arra
         (0, max((a.count - 1) * a.stride + a.extent - size, 0))
         for a, size in zip(axes, wide.shape[2:], strict=True)
     ]
-    return np.pad(wide, [(0, 0), (0, 0), *more], constant_values=beyond)  # type: ignore[call-overload, no-any-return]
+    return np.pad(wide, [(0, 0), (0, 0), *more], constant_values=beyond)  # type: ignore[call-overload]
 
 
 def windows(wide: Array, axes: Sequence[Axis]) -> Array:
