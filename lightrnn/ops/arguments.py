@@ -10,6 +10,7 @@ import numpy as np
 from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import DTYPES, INT32, INT64, Array, Dim, TensorType
 from lightrnn.ops.lowering import Operand
+from lightrnn.ops.narrow import NARROW
 from lightrnn.ops.registry import Operator
 
 T = TypeVar("T")
@@ -20,11 +21,15 @@ DATA_TYPES = {
 }  # fmt: skip
 """Element types by the numbers that ONNX attributes give them (TensorProto.DataType)."""
 
+OTHERS = {0: "undefined", 8: "string", 14: "complex64", 15: "complex128"}
+"""Names of further numbers, for messages."""
+
 
 def data_type(number: int) -> np.dtype[Any]:
     """The element type that an attribute means. Raises UnsupportedError."""
     if number not in DATA_TYPES:
-        raise UnsupportedError(f"element type {number} is not supported")
+        name = NARROW[number].name if number in NARROW else OTHERS.get(number, number)
+        raise UnsupportedError(f"element type {name} is not supported")
     return DTYPES[DATA_TYPES[number]]
 
 

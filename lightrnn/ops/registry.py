@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -128,10 +129,9 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known, hints = _attributes(cls)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -145,6 +145,12 @@ def build(node: Node) -> Operator:
     cls.inputs.check(node.inputs, node, "input")
     cls.outputs.check(node.outputs, node, "output")
     return made
+
+
+@functools.cache
+def _attributes(cls: type[Operator]) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """An operator's fields and their types, by name."""
+    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
