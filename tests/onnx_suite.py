@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import functools
 import io
 import re
+import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,6 +45,8 @@ LIMITS: Mapping[str, str] = {
     r"element type (\w+) is not supported": "element type {}",
     r"(sequence|optional|sparse|map) values are not supported": "{} values",
     r"training_mode": "training",
+    r"control flow": "control flow",
+    r"has opset (\d+), newer than": "opset {}",
 }
 """What the docs say is refused: patterns of messages, and what to call it."""
 
@@ -209,3 +215,51 @@ def _onnxruntime_says(session: Any, case: TestCase, inputs: Sequence[Any]) -> li
 def _memory(value: Any) -> Any:
     size: int = value.tensor_size_in_bytes()
     return (ctypes.c_uint8 * size).from_address(value.data_ptr())
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of the cases of one operator."""
+
+    operator: str
+    ours: tuple[Outcome, ...]
+    onnxruntime: tuple[Outcome, ...]
+
+    def count(self, verdict: str) -> int:
+        return sum(o.verdict == verdict for o in self.ours)
+
+    @property
+    def limits(self) -> Counter[str]:
+        """How many cases each limit refuses; "" for refusals that name none."""
+        return Counter(o.limit for o in self.ours if o.verdict == REFUSED)
+
+
+def run_all() -> list[Row]:
+    """Every case in both engines, by operator."""
+    found: dict[str, list[tuple[Outcome, Outcome]]] = {}
+    for case in cases():
+        pair = by_lightrnn(case), by_onnxruntime(case)
+        found.setdefault(operators()[case.name], []).append(pair)
+    return [Row(name, *zip(*pairs, strict=True)) for name, pairs in sorted(found.items())]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, or write the page; 1 if a result is wrong or a refusal not documented."""
+    from tests.operators_page import page, tables
+
+    parser = argparse.ArgumentParser(prog="python -m tests.onnx_suite", description=__doc__)
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the page to FILE")
+    options = parser.parse_args(arguments)
+    rows = run_all()
+    if options.markdown:
+        options.markdown.write_text(page(rows))
+    else:
+        print(tables(rows))
+    wrong = sum(row.count(WRONG) for row in rows)
+    unnamed = sum(row.limits[""] for row in rows)
+    print(f"wrong: {wrong}, refused without a documented reason: {unnamed}", file=sys.stderr)
+    return 1 if wrong or unnamed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

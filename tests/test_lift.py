@@ -13,7 +13,7 @@ from lightrnn_converters.source import load
 
 from lightrnn.errors import ConversionError
 from lightrnn.graph import OPSET, Array
-from tests.onnx_models import FLOAT, branch, model, node, run
+from tests.onnx_models import BOOL, FLOAT, INT64, branch, model, node, run
 
 OPSETS = (7, 9, 10, 11, 12, 13, 14, 17, 18, 20, 21, 22, 24, 26, 28)
 Made = tuple[list[Any], dict[str, Array]]
@@ -161,6 +161,21 @@ def test_operators_that_onnx_defines_by_others_are_written_out() -> None:
     assert "Shrink" not in [n.op_type for n in lifted.graph.node]
     feeds = {"x": _floats(2, 4, 4)}
     np.testing.assert_allclose(run(lifted, feeds)[0], run(proto, feeds)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"periodic": 0}])
+def test_definitions_know_the_defaults_of_attributes(attributes: dict[str, int]) -> None:
+    nodes = [node("HannWindow", ["n"], ["y"], **attributes)]
+    proto = model(nodes, {"n": (INT64, ())}, {"y": (FLOAT, (10,))}, opset=17)
+    lifted = lift(load(proto))
+    assert "HannWindow" not in [n.op_type for n in lifted.graph.node]
+    feeds = {"n": np.array(10)}
+    np.testing.assert_allclose(run(lifted, feeds)[0], run(proto, feeds)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_old_model_whose_operators_never_changed_is_lifted() -> None:
+    proto = model([node("Not", ["x"], ["y"])], {"x": (BOOL, (2,))}, {"y": (BOOL, (2,))}, opset=1)
+    assert [o.version for o in lift(load(proto)).opset_import] == [OPSET]
 
 
 @pytest.mark.parametrize(("opset", "message"), [(5, "opset 5, expected 7 to 28"),
