@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -92,7 +91,7 @@ def _converted(proto: onnx.ModelProto) -> Model:
     return Model(file.getvalue())
 
 
-def _narrow_constant(name: str, values: Sequence[float], dtype: Any) -> onnx.TensorProto:
+def _narrow_constant(name: str, values: Any, dtype: Any) -> onnx.TensorProto:
     return numpy_helper.from_array(np.array(values, dtype), name)
 
 
@@ -142,7 +141,7 @@ def test_operator_that_needs_the_type_itself_is_refused(op: str, zero: Any, name
         [node(op, ["x", "scale", "zero"], ["q"]), node("Cast", ["q"], ["y"], to=FLOAT)],
         {"x": (FLOAT, (3,))}, {"y": (FLOAT, (3,))}, {"scale": np.array(0.5, np.float32)}, opset=24,
     )  # fmt: skip
-    proto.graph.initializer.append(_narrow_constant("zero", 0, zero))  # type: ignore[arg-type]
+    proto.graph.initializer.append(_narrow_constant("zero", 0, zero))
     with pytest.raises(UnsupportedError, match=f"QuantizeLinear node 'q': element type {name} is"):
         _converted(proto)
 

@@ -49,4 +49,3 @@ def test_page_has_every_operator_that_is_tested() -> None:
 def test_page_gives_every_reason_for_which_cases_are_refused() -> None:
     text = PAGE.read_text()
     assert not [r for r in set(known_failures.NODE_TESTS.values()) if f"| {r} |" not in text]
-

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from lightrnn.errors import UnsupportedError
-from lightrnn.graph import FLOAT32, Node, TensorType
+from lightrnn.graph import Node, TensorType
 from lightrnn.ops.narrow import NARROW
 
 BFLOAT16 = 16

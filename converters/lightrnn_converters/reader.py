@@ -59,8 +59,7 @@ class Reader:
         self._taken.add(name)
 
     def declare(self, name: str, kind: TensorType, elem_type: int = 0) -> None:
-        """Record an input of the graph. elem_type: ONNX's number of its type, if `kind` carries it.
-        """
+        """Record an input of the graph. elem_type: ONNX's number of its element type."""
         self.narrow.note(name, elem_type)
         self.types[name] = kind
         self._taken.add(name)

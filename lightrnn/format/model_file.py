@@ -109,7 +109,7 @@ def _check_identity(metadata: Mapping[str, str]) -> None:
             f"version {version!r} of the format, this lightrnn reads {VERSION}"
             + ("; install a newer one" if newer else "")
         )
-    if metadata.get("opset") not in map(str, OPSETS):
+    if metadata.get("opset") not in [str(n) for n in OPSETS]:
         raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSETS[0]} to {OPSET}")
     if "graphs" not in metadata:
         raise FormatError("graphs are missing")

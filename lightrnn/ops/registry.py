@@ -129,7 +129,7 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    known, hints = _attributes(cls)
+    known, hints = _attributes(node.op)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
     values: dict[str, Any] = {}
@@ -148,8 +148,9 @@ def build(node: Node) -> Operator:
 
 
 @functools.cache
-def _attributes(cls: type[Operator]) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
-    """An operator's fields and their types, by name."""
+def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """A registered operator's fields and their types, by name."""
+    cls = REGISTRY[op]
     return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
