@@ -71,9 +71,9 @@ def tables(rows: Sequence[Row]) -> str:
     intro = (
         f"The node tests of onnx {onnx.__version__}, converted and run with kernels and on NumPy; "
         f"beside them onnxruntime {onnxruntime.__version__} on the same cases. Cases in which ONNX "
-        "writes an operator out by others count as that operator's. Element types and shapes must be "
-        "those stored, but tensors of types that NumPy lacks are compared in the type that carries "
-        "their values here."
+        "writes an operator out by others count as that operator's. Element types and shapes must "
+        "be those stored, but tensors of types that NumPy lacks are compared in the type that "
+        "carries their values here."
     )
     names = ", ".join(f"{row.operator} ({len(row.ours)})" for row in others)
     parts = [

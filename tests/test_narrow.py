@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from lightrnn_converters import convert_onnx
+from lightrnn_converters.narrow import NarrowTensors
 from onnx import TensorProto, helper, numpy_helper
 
 from lightrnn.errors import UnsupportedError
-from lightrnn.graph import Array
+from lightrnn.graph import FLOAT32, Array, Node, TensorType
 from lightrnn.model import Model
 from lightrnn.ops.logic import Cast
 from lightrnn.ops.narrow import NARROW
@@ -144,6 +145,16 @@ def test_operator_that_needs_the_type_itself_is_refused(op: str, zero: Any, name
     proto.graph.initializer.append(_narrow_constant("zero", 0, zero))
     with pytest.raises(UnsupportedError, match=f"QuantizeLinear node 'q': element type {name} is"):
         _converted(proto)
+
+
+def test_dequantized_elements_have_the_type_of_their_scale() -> None:
+    tensors = NarrowTensors()
+    tensors.note("q", TensorProto.FLOAT8E5M2)
+    node = Node("DequantizeLinear", ("q", "scale"), ("x",))
+    tensors.spread(tensors.admit(node), (TensorType(FLOAT32, (2,)),))
+    assert tensors.admit(add := Node("Add", ("x", "x"), ("y",))) == add
+    with pytest.raises(UnsupportedError, match="float8e5m2"):
+        tensors.admit(Node("Add", ("q", "q"), ("y",)))
 
 
 def test_inputs_of_a_carried_type_say_so(caplog: pytest.LogCaptureFixture) -> None:

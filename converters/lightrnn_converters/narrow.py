@@ -15,10 +15,10 @@ BFLOAT16 = 16
 
 MOVES = frozenset({
     "Compress", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements",
-    "GatherND", "Identity", "Pad", "Reshape", "ReverseSequence", "Slice", "SpaceToDepth", "Split",
-    "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+    "GatherND", "Identity", "Pad", "Reshape", "ReverseSequence", "Shape", "Size", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 })  # fmt: skip
-"""Operators whose results hold nothing but elements of their inputs, whatever the type."""
+"""Operators that look at no element, whatever the type."""
 
 BY_TYPE = frozenset({
     "Bernoulli", "BitCast", "DynamicQuantizeLinear", "If", "Loop", "QuantizeLinear", "Scan",
@@ -57,7 +57,8 @@ class NarrowTensors:
         """Record the element types of an admitted node's outputs, given the types it infers."""
         if node.op in ("Cast", "CastLike"):
             return
-        kind = next((self.types[i] for i in node.inputs if i in self.types), None)
+        sources = node.inputs[1:2] if node.op == "DequantizeLinear" else node.inputs
+        kind = next((self.types[i] for i in sources if i in self.types), None)
         if kind is not None:
             for name, t in zip(node.outputs, outputs, strict=False):
                 if t.dtype == NARROW[kind].carrier:
