@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightrnn.kernels import simd
+from lightrnn.kernels.threads import address_of
 
 TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
@@ -23,30 +24,70 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
 
-def make_tile(rows: int, panels: int, load: str = "load") -> Callable[..., Any]:
-    """A function that computes one tile: c = init + a·b, b read by the function `load`.
+def make_tile(rows: int, panels: int, stored: str = "float32") -> Callable[..., Any]:
+    """A function that computes one tile: c = init + a·b.
 
-    a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16]. init, c: rows `ldi` and `ldc`
-    apart; init may be null for zeros. tail: columns of the last panel that exist, 1 to 16.
+    a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16], 16 * `step` apart. init, c: rows
+    `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the last panel that exist,
+    1 to 16. stored: how b is stored, one of abi.WEIGHTS; for int8 see `quantized`.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
-    name = f"tile_{rows}x{panels}"
-    lines = [f"def {name}(a, lda, b, k, init, ldi, c, ldc, tail):", "    if null(init):"]
-    lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
-    lines += ["    else:"]
-    lines += [
-        f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})" for r, p in cells
-    ]
+    lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
+    body = _integer_lines if stored == "int8" else _float_lines
+    lines += body(cells, rows, panels, count, _LOADS[stored])
+    lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
+    scope: dict[str, Any] = {
+        **vars(simd), "load_some": load_some, "store_some": store_some, "address_of": address_of,
+    }  # fmt: skip
+    exec(compile("\n".join(lines) + "\n", f"<tile {rows}x{panels}>", "exec"), scope)
+    return simd.inlined(scope[f"tile_{rows}x{panels}"])
+
+
+_LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat", "int8": ""}
+Cells = list[tuple[int, int]]
+
+
+def _float_lines(cells: Cells, rows: int, panels: int, count: list[str], load: str) -> list[str]:
+    lines = _start_lines(cells, count)
     lines += ["    for i in range(k):"]
-    lines += [f"        b{p} = {load}(b, ({p} * k + i) * 16)" for p in range(panels)]
+    lines += [f"        b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
     for r in range(rows):
         lines += [f"        v = broadcast(a, {r} * lda + i)"]
         lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
-    lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
-    scope: dict[str, Any] = {**vars(simd), "load_some": load_some, "store_some": store_some}
-    exec(compile("\n".join(lines) + "\n", f"<{name}>", "exec"), scope)
-    return simd.inlined(scope[name])
+    return lines
+
+
+def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str], _: str) -> list[str]:
+    """Sums of pairs as integers, then the scales of row and column."""
+    lines = [f"    n{r}_{p} = splat_int(0)" for r, p in cells]
+    lines += ["    for i in range(k):"]
+    for r in range(rows):
+        lines += [f"        v = broadcast_int(a, {r} * lda + i)"]
+        for p in range(panels):
+            lines += [f"        n{r}_{p} = dot_pairs(b, {16 * p} * step + 32 * i, v, n{r}_{p})"]
+    lines += _start_lines(cells, count)
+    for p in range(panels):
+        lines += [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + 32 * k), 0)"]
+    for r in range(rows):
+        lines += [f"    v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
+        lines += [
+            f"    c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})" for p in range(panels)
+        ]
+    return lines
+
+
+def _start_lines(cells: Cells, count: list[str]) -> list[str]:
+    """The tile's first values: init, or zeros where it is null."""
+    return [
+        "    if null(init):",
+        *(f"        c{r}_{p} = splat(0.0)" for r, p in cells),
+        "    else:",
+        *(
+            f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})"
+            for r, p in cells
+        ),
+    ]
 
 
 @simd.inlined
