@@ -7,7 +7,7 @@ from typing import Protocol
 
 from lightrnn.errors import GraphError
 from lightrnn.graph.graph import Graph, Node
-from lightrnn.graph.types import TensorType
+from lightrnn.graph.types import MAX_RANK, MAX_SIZE, TensorType
 
 
 class Inferring(Protocol):
@@ -27,26 +27,26 @@ def check(graph: Graph, build: Callable[[Node], Inferring]) -> dict[str, TensorT
     types = {name: TensorType.of(array) for name, array in graph.constants.items()}
     types.update(graph.inputs)
     for node in graph.nodes:
-        operator = build(node)
-        try:
-            results = operator.infer([types[n] if n else None for n in node.inputs])
-        except GraphError as error:
-            raise type(error)(f"{node}: {error}") from None
+        results = infer(node, build(node), [types[n] if n else None for n in node.inputs])
         types.update((n, t) for n, t in zip(node.outputs, results, strict=False) if n)
     for name, declared in graph.outputs.items():
-        if not _compatible(types[name], declared):
+        if not types[name].admits(declared):
             raise GraphError(f"output {name!r} is {types[name]}, declared as {declared}")
     return types
 
 
-def _compatible(inferred: TensorType, declared: TensorType) -> bool:
-    if inferred.dtype != declared.dtype:
-        return False
-    if inferred.shape is None or declared.shape is None:
-        return True
-    if len(inferred.shape) != len(declared.shape):
-        return False
-    return all(
-        a == b or not (isinstance(a, int) and isinstance(b, int))
-        for a, b in zip(inferred.shape, declared.shape, strict=True)
-    )
+def infer(
+    node: Node, operator: Inferring, inputs: Sequence[TensorType | None]
+) -> tuple[TensorType, ...]:
+    """Types of a node's outputs. Raises GraphError, naming it, where they do not exist or fit."""
+    try:
+        results = operator.infer(inputs)
+    except GraphError as error:
+        raise type(error)(f"{node}: {error}") from None
+    for result in results:
+        if not result.fits:
+            raise GraphError(
+                f"{node}: {result} is too large, at most rank {MAX_RANK} "
+                f"and {MAX_SIZE} elements are allowed"
+            )
+    return results
