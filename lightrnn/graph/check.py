@@ -9,9 +9,17 @@ from lightrnn.errors import GraphError
 from lightrnn.graph.graph import Graph, Node
 from lightrnn.graph.types import MAX_RANK, MAX_SIZE, TensorType
 
+_KINDS = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floats"}
+
 
 class Inferring(Protocol):
-    """What the checker needs of an operator."""
+    """What the checker needs of an operator.
+
+    kinds: NumPy's letters for the kinds of elements that the first input may have.
+    """
+
+    @property
+    def kinds(self) -> str: ...
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]: ...
 
@@ -39,6 +47,10 @@ def infer(
     node: Node, operator: Inferring, inputs: Sequence[TensorType | None]
 ) -> tuple[TensorType, ...]:
     """Types of a node's outputs. Raises GraphError, naming it, where they do not exist or fit."""
+    first = inputs[0] if inputs else None
+    if first is not None and first.dtype.kind not in operator.kinds:
+        wanted = " or ".join(_KINDS[kind] for kind in operator.kinds)
+        raise GraphError(f"{node}: the first input is {first.dtype.name}, expected {wanted}")
     try:
         results = operator.infer(inputs)
     except GraphError as error:

@@ -141,6 +141,8 @@ class ConstantOfShape(Operator):
 class Range(Operator):
     """Numbers from start to before limit, `delta` apart (ONNX Range 11)."""
 
+    kinds = "iuf"
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         same_dtype(inputs, "start, limit and delta")
         values = [scalar(given(inputs, k), "a bound") for k in range(3)]
@@ -251,6 +253,7 @@ class OneHot(Operator):
     """values[1] where an index says, values[0] elsewhere, on a new axis (ONNX OneHot 11)."""
 
     axis: int = -1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         indices, depth, values = (given(inputs, k) for k in range(3))

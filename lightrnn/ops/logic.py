@@ -78,6 +78,8 @@ class Equal(Comparison):
 @operator("Less", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Less(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less(a, b)
 
@@ -85,6 +87,8 @@ class Less(Comparison):
 @operator("LessOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class LessOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less_equal(a, b)
 
@@ -92,6 +96,8 @@ class LessOrEqual(Comparison):
 @operator("Greater", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Greater(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater(a, b)
 
@@ -99,6 +105,8 @@ class Greater(Comparison):
 @operator("GreaterOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater_equal(a, b)
 

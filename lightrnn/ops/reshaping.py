@@ -70,6 +70,7 @@ class Dropout(Operator):
     """The input, and a mask of ones: inference only (ONNX Dropout 22)."""
 
     seed: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         data, training = given(inputs), maybe(inputs, 2)
