@@ -277,10 +277,12 @@ class Binder:
             name: kind.value for name, kind in self._types.items() if kind.value is not None
         }
         unknown = [name for name in live if name not in known]
+        types = infer(node, op, [self._type(n) if n else None for n in node.inputs])
+        made = {n: replace(t, value=None) for n, t in zip(node.outputs, types, strict=False) if n}
         return Tail(
             node,
             op,
             tuple(self._place(n) if n else None for n in node.inputs),
             tuple((name, self._place(name)) for name in unknown),
-            self._prepared.rest(split, {n: self._type(n) for n in unknown}, known),
+            self._prepared.rest(split, {**{n: self._type(n) for n in unknown}, **made}, known),
         )

@@ -34,8 +34,9 @@ def fold(graph: Graph) -> Graph:
         if all(not name or name in constants for name in node.inputs):
             inputs = [constants[n] if n else None for n in node.inputs]
             operator = build(node)
-            left -= _bytes_of(node, operator, inputs)
-            if left >= 0:
+            nbytes = _bytes_of(node, operator, inputs)
+            if nbytes <= left:
+                left -= nbytes
                 values = evaluate_operator(node, operator, inputs)
                 constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
                 continue
@@ -126,13 +127,11 @@ class Prepared:
         return [n for n in dict.fromkeys([*needed, *self.graph.outputs]) if n in made]
 
     def rest(
-        self, split: int, live: Mapping[str, TensorType], known: Mapping[str, Array]
+        self, split: int, inputs: Mapping[str, TensorType], known: Mapping[str, Array]
     ) -> Prepared:
-        """What follows node `split`: its outputs and the live tensors are inputs."""
+        """What follows node `split`; inputs: its outputs and the live tensors."""
         made = {o for node, _ in self.nodes[: split + 1] for o in node.outputs if o}
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
-        unknown = TensorType(np.dtype(np.float32), None)
-        inputs = {**live, **{o: unknown for o in self.nodes[split][0].outputs if o}}
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
         return Prepared(fold(graph), self._store, self.lasting)
