@@ -92,6 +92,7 @@ def read(
             reader.declare(name, kind)
     names = reader.read(lifted, {name: name for name in declared})
     for output in lifted.output:
+        _require_tensor(output, "output")
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -134,8 +135,7 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     for value in graph.input:
         if value.name in initialized:
             continue
-        if not value.type.HasField("tensor_type"):
-            raise ConversionError(f"input {value.name!r} is not a tensor")
+        _require_tensor(value, "input")
         proto = value.type.tensor_type
         try:
             dtype = constants.element_type(proto.elem_type)
@@ -146,6 +146,13 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
     _check_names(dims, named, "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
+
+
+def _require_tensor(value: Any, what: str) -> None:
+    kind = value.type.WhichOneof("value") or "tensor_type"
+    if kind != "tensor_type":
+        name = kind.removesuffix("_type")
+        raise ConversionError(f"{what} {value.name!r}: {name} values are not supported")
 
 
 def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:

@@ -8,7 +8,7 @@ cannot be read are kept, with the reason, until it is known whether anything nee
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -142,12 +142,11 @@ class Reader:
         self.emit(Node("Expand", (value, *node.inputs), node.outputs, {}, node.origin))
 
     def _read_dropout(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
-        training = node.inputs[2] if len(node.inputs) > 2 else ""
-        if training and not (training in self.constants and not self.constants[training]):
-            raise UnsupportedError("training_mode")
-        self.emit(Node("Identity", node.inputs[:1], node.outputs[:1], {}, node.origin))
-        if len(node.outputs) > 1:
-            self._fail(Node("Dropout", node.inputs, ("", node.outputs[1]), {}, node.origin), "mask")
+        training = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else np.array(False)
+        if len(node.outputs) > 1 or training is None or training.any():
+            self.emit(replace(node, attrs=_attributes(proto)))
+        else:
+            self.emit(Node("Identity", node.inputs[:1], node.outputs, {}, node.origin))
 
     def _read_if(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
         condition = self.constants.get(node.inputs[0])

@@ -129,7 +129,7 @@ class Prepared:
     def rest(
         self, split: int, inputs: Mapping[str, TensorType], known: Mapping[str, Array]
     ) -> Prepared:
-        """What follows node `split`; inputs: its outputs and the live tensors."""
+        """What follows node `split`. inputs: its outputs, and the live tensors not `known`."""
         made = {o for node, _ in self.nodes[: split + 1] for o in node.outputs if o}
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}

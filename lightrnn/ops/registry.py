@@ -130,8 +130,6 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    cls.inputs.check(node.inputs, node, "input")
-    cls.outputs.check(node.outputs, node, "output")
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
@@ -143,9 +141,12 @@ def build(node: Node) -> Operator:
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
-        return cls(**values)
+        made = cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
+    cls.inputs.check(node.inputs, node, "input")
+    cls.outputs.check(node.outputs, node, "output")
+    return made
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
