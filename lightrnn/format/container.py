@@ -132,7 +132,7 @@ def open_data(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes | mmap
         return contents(source)
     with open(source, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise FormatError("the file is empty")
+            return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 

@@ -96,19 +96,22 @@ def _read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
 
 
 def _check_identity(metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != "lrnn":
-        raise FormatError(f"format is {metadata.get('format')!r}, expected 'lrnn'")
-    version = metadata.get("version", "")
+    for key in ("format", "version", "opset", "graphs"):
+        if key not in metadata:
+            raise FormatError(f"{container.METADATA} lacks {key!r}")
+    if metadata["format"] != "lrnn":
+        raise FormatError(f"format is {container.shown(metadata['format'])}, expected 'lrnn'")
+    version, opset = metadata["version"], metadata["opset"]
     if version != str(VERSION):
         newer = version.isdecimal() and int(version[:9]) > VERSION
         raise FormatError(
-            f"version {version!r} of the format, this lightrnn reads {VERSION}"
+            f"version of the format is {container.shown(version)}, this lightrnn reads {VERSION}"
             + ("; install a newer one" if newer else "")
         )
-    if metadata.get("opset") not in map(str, OPSETS):
-        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSETS[0]} to {OPSET}")
-    if "graphs" not in metadata:
-        raise FormatError("graphs are missing")
+    if opset not in map(str, OPSETS):
+        raise FormatError(
+            f"opset is {container.shown(opset)}, this lightrnn reads {OPSETS[0]} to {OPSETS[-1]}"
+        )
 
 
 def _object(text: str, what: str) -> dict[str, Any]:

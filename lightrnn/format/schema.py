@@ -83,10 +83,10 @@ def _check_order(graph: Graph, what: str) -> None:
     if not graph.outputs:
         raise FormatError(f"{what} has no outputs")
     for name, source in graph.states.items():
-        if name not in graph.inputs or source not in graph.outputs:
-            raise FormatError(
-                f"{what}: state {name!r} from {source!r} is not an input and an output"
-            )
+        if name not in graph.inputs:
+            raise FormatError(f"{what}: state {shown(name)} is not an input")
+        if source not in graph.outputs:
+            raise FormatError(f"{what}: state {name!r} comes from {shown(source)}, not an output")
         a, b = graph.inputs[name], graph.outputs[source]
         if not a.admits(b):
             raise FormatError(f"{what}: state {name!r} is {a}, its source {source!r} is {b}")
