@@ -73,6 +73,8 @@ def hidden_bytes(parts: Parts) -> None:
         fields["data_offsets"] = [offset + 4 for offset in fields["data_offsets"]]
 
 
+VECTOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
 SIZES = (
     attack("empty", lambda f: b"", "has 0 bytes, too few"),
     attack("one byte", lambda f: f[:1], "has 1 bytes, too few"),
@@ -119,15 +121,19 @@ TEXTS = (
     attack("deep, closed", rewritten("[1,12,3]", "[" * 9999 + "]" * 9999), "not JSON|the shape"),
     attack(
         "two tensors of one name",
-        lambda f: with_text(header_of(f)[:-1] + ',"w":' + json.dumps(Parts.of(f).tensors["r"]) + "}")(f),
+        lambda f: with_text(header_of(f)[:-1] + ',"w":' + json.dumps(VECTOR) + "}")(f),
         "has the key 'w' twice",
     ),
     attack("two __metadata__", rewritten('{"__', '{"__metadata__":{},"__'), "'__metadata__' twice"),
-    attack("a key of metadata twice", rewritten('"format":', '"format":"x","format":'), "'format' t"),
+    attack(
+        "a key of metadata twice", rewritten('"format":', '"format":"x","format":'), "'format' t"
+    ),
     attack("dtype twice", rewritten('"dtype":', '"dtype":"F32","dtype":'), "key 'dtype' twice"),
     attack("shape twice", rewritten('"shape":', '"shape":[],"shape":'), "key 'shape' twice"),
-    attack("offsets twice", rewritten('"data_', '"data_offsets":[],"data_'), "'data_offsets' twice"),
-)  # fmt: skip
+    attack(
+        "offsets twice", rewritten('"data_', '"data_offsets":[],"data_'), "'data_offsets' twice"
+    ),
+)
 
 ENTRIES = (
     attack("entry null", edited(lambda p: p.tensors.update(w=None)), "'w' needs exactly dtype"),

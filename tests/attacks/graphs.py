@@ -52,13 +52,19 @@ def swapped(parts: Parts) -> None:
     nodes[0], nodes[1] = nodes[1], nodes[0]
 
 
+def orphaned(parts: Parts) -> None:
+    """Nothing reads the constant `low` any more, and the graph does not list it."""
+    parts.main["constants"].remove("low")
+    parts.node("Where")["inputs"][2] = "product"
+
+
 def tensor(name: str, dtype: str, shape: Any) -> dict[str, Any]:
     return {"name": name, "dtype": dtype, "shape": shape}
 
 
 IDS, H = tensor("ids", "int64", ["N", "T"]), tensor("h", "float32", [1, "N", 4])
 LOGITS, NEXT = tensor("logits", "float32", ["N", 3]), tensor("h_next", "float32", [1, "N", 4])
-EMPTY = {"inputs": [], "outputs": [], "nodes": [], "constants": [], "states": {}}
+EMPTY: dict[str, Any] = {"inputs": [], "outputs": [], "nodes": [], "constants": [], "states": {}}
 
 FORMS = (
     raw("graphs not JSON", "graphs is not JSON", "main"),
@@ -151,7 +157,7 @@ REFERENCES = (
     graph("a constant a number", "a constant of graph 'main' has the name 1", constants=[1]),
     attack(
         "a tensor of no graph",
-        lambda p: p.main["constants"].remove("low") or change(p.node("Where"), {"inputs": ["flags", "product", "product"]}),
+        orphaned,
         "tensor 'low' belongs to no graph",
     ),
     attack(
@@ -159,7 +165,11 @@ REFERENCES = (
         lambda p: p.main["inputs"].append(tensor("w", "float32", [1, 12, 3])),
         "input 'w' is also a constant",
     ),
-    node("a dangling reference", "reads 'nothing', which nothing before it makes", inputs=["table", "nothing"]),
+    node(
+        "a dangling reference",
+        "reads 'nothing', which nothing before it makes",
+        inputs=["table", "nothing"],
+    ),
     attack("a cycle", cycle, "node 'lookup' reads 'product', which nothing before it makes"),
     attack("nodes out of order", swapped, "reads 'rows', which nothing before it makes"),
     node("a node that reads itself", "reads 'rows', which nothing", inputs=["table", "rows"]),
@@ -172,18 +182,38 @@ REFERENCES = (
         "makes 'rows', which exists already",
     ),
     graph("no outputs", "graph 'main' has no outputs", outputs=[], states={}),
-    graph("an output never made", "output 'scores' is never made", outputs=[NEXT, tensor("scores", "float32", None)]),
-    graph("states a list", "states of graph 'main' are not an object of names", states=[["h", "h_next"]]),
+    graph(
+        "an output never made",
+        "output 'scores' is never made",
+        outputs=[NEXT, tensor("scores", "float32", None)],
+    ),
+    graph(
+        "states a list",
+        "states of graph 'main' are not an object of names",
+        states=[["h", "h_next"]],
+    ),
     graph("a state's source a number", "states of graph 'main' are not an object", states={"h": 1}),
     graph("a state that is no input", "state 'c' is not an input", states={"c": "h_next"}),
-    graph("a state from no output", "state 'h' comes from 'c_next', not an output", states={"h": "c_next"}),
-    graph("a state of another dtype", r"state 'ids' is int64\[N, T\], its source", states={"ids": "logits"}),
-    graph("a state of another rank", "state 'h' is float32.* its source 'logits'", states={"h": "logits"}),
+    graph(
+        "a state from no output",
+        "state 'h' comes from 'c_next', not an output",
+        states={"h": "c_next"},
+    ),
+    graph(
+        "a state of another dtype",
+        r"state 'ids' is int64\[N, T\], its source",
+        states={"ids": "logits"},
+    ),
+    graph(
+        "a state of another rank",
+        "state 'h' is float32.* its source 'logits'",
+        states={"h": "logits"},
+    ),
     graph(
         "a state of another size",
         r"state 'h' is float32\[2, N, 4\], its source 'h_next' is float32\[1, N, 4\]",
         inputs=[IDS, tensor("h", "float32", [2, "N", 4])],
     ),
-)  # fmt: skip
+)
 
 GRAPHS = FORMS + TYPES + NODES + REFERENCES

@@ -150,11 +150,28 @@ FIT = (
     attack("the sign of a bool", more("Sign", ["flags"], ["e"]), "first input is bool, expected"),
     attack("a tensor of 2**60 elements", extra("Expand", [2**30, 2**30]), "is too large, at most"),
     attack("a tensor of rank 17", extra("Expand", [1] * 17), "is too large, at most rank 16"),
-    attack("a size that expands to less than nothing", extra("Expand", [-5]), "Expand node 'extra'"),
-    outputs("an output of another dtype", "output 'logits' is float32", NEXT, {**LOGITS, "dtype": "float64"}),
-    outputs("an output of another rank", "output 'logits' is .* declared as", NEXT, {**LOGITS, "shape": [3]}),
-    outputs("an output of another size", "output 'logits' is .* declared as", NEXT, {**LOGITS, "shape": ["N", 4]}),
-)  # fmt: skip
+    attack(
+        "a size that expands to less than nothing", extra("Expand", [-5]), "Expand node 'extra'"
+    ),
+    outputs(
+        "an output of another dtype",
+        "output 'logits' is float32",
+        NEXT,
+        {**LOGITS, "dtype": "float64"},
+    ),
+    outputs(
+        "an output of another rank",
+        "output 'logits' is .* declared as",
+        NEXT,
+        {**LOGITS, "shape": [3]},
+    ),
+    outputs(
+        "an output of another size",
+        "output 'logits' is .* declared as",
+        NEXT,
+        {**LOGITS, "shape": ["N", 4]},
+    ),
+)
 
 VALUES = (
     attack("a constant index too large", looked_up(9), "Gather node 'extra'.* 9", DataError),

@@ -48,8 +48,10 @@ IDENTITY = (
     key("opset newer", "opset is '99', this lightrnn reads", opset="99"),
     key("opset not a number", "opset is 'ai.onnx'", opset="ai.onnx"),
     key("graphs missing", "__metadata__ lacks 'graphs'", graphs=...),
-    key("a user's key that is no string", "__metadata__: 'source' is not a string", source={"a": 1}),
-)  # fmt: skip
+    key(
+        "a user's key that is no string", "__metadata__: 'source' is not a string", source={"a": 1}
+    ),
+)
 
 ENCODINGS = (
     key("encodings not JSON", "encodings is not JSON", encodings="float16"),
