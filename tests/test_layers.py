@@ -48,7 +48,7 @@ MODULES = dict(modules())
 
 def part_of(module: str) -> str:
     """The part that a module belongs to."""
-    package = module.split(".")[0]
+    package = module.split(".", maxsplit=1)[0]
     return module if package == "native" else package
 
 
@@ -65,7 +65,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
                 yield inner if inner.removeprefix("lightrnn.") in MODULES else node.module
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             (name,) = node.args
-            yield name.value if isinstance(name, ast.Constant) else ast.unparse(name).strip("f'\"")
+            yield ast.unparse(name).strip("f'\"")
 
 
 @pytest.mark.parametrize("module", MODULES)
