@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -49,8 +48,8 @@ def write(target: str | os.PathLike[str] | BinaryIO, model: ModelFile) -> None:
     if not isinstance(target, str | os.PathLike):
         container.write(target, tensors, metadata)
         return
-    path = Path(target)
-    temporary = path.with_name(f".lrnn-{os.urandom(8).hex()}")
+    path = os.fspath(target)
+    temporary = os.path.join(os.path.dirname(path), f".lrnn-{os.urandom(8).hex()}")
     try:
         with open(temporary, "xb") as file:
             container.write(file, tensors, metadata)
