@@ -22,8 +22,20 @@ from safetensors.torch import load as load_in_torch
 
 import lightrnn
 from lightrnn.errors import FormatError
-from lightrnn.format import VERSION, ModelFile, container, dumps, read, write
-from lightrnn.graph import DTYPES, FLOAT32, OPSET, Array, Attr, Graph, Node, TensorType
+from lightrnn.format import VERSION, ModelFile, container, dumps, limits, read, write
+from lightrnn.graph import (
+    DTYPES,
+    FLOAT32,
+    MAX_RANK,
+    MAX_SIZE,
+    OPSET,
+    OPSETS,
+    Array,
+    Attr,
+    Graph,
+    Node,
+    TensorType,
+)
 from tests.attacks.base import FEEDS, valid_file
 from tests.data import version_1
 
@@ -433,3 +445,37 @@ def test_version_1_stays_readable() -> None:
 def test_version_1_is_the_file_that_was_released() -> None:
     digest = hashlib.sha256((DATA / "version-1.lrnn").read_bytes()).hexdigest()
     assert digest == "266477b14e8db2ff720c1aaaa83f3e74e8e7beca100d6b721dcce0a009f01f4b"
+
+
+# What docs/format.md says
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "format.md"
+
+
+def test_the_reader_that_is_documented_reads() -> None:
+    code = DOCUMENT.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    for file in (dumps(version_1.model()), valid_file()):
+        tensors, graphs = scope["read"](file)
+        expected = read(file)
+        assert list(graphs) == list(expected.graphs)
+        constants = {n: a for g in expected.graphs.values() for n, a in g.constants.items()}
+        assert tensors.keys() == constants.keys()
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(array, constants[name], strict=True)
+
+
+def test_limits_and_names_that_are_documented_are_those_of_the_code() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for limit in (limits.HEADER_BYTES, limits.TENSORS, limits.NODES, limits.VALUES):
+        assert f"{limit:,}" in text
+    assert f"at most {limits.NAME_LENGTH:,} characters" in text
+    assert f"1 to {limits.GRAPHS} of them" in text
+    assert f"at most {MAX_RANK} " in text
+    assert MAX_SIZE == 2**48
+    assert f"`{' '.join(container.CODES)}`" in text
+    words = " ".join(text.split())
+    assert all(f" {name}" in words or f"`{name}" in words for name in DTYPES)
+    assert f"This is version {VERSION} " in text
+    assert f"`{OPSETS[0]}` to `{OPSETS[-1]}`" in text
