@@ -83,25 +83,28 @@ def test_layout_and_byte_order_do_not_matter() -> None:
         assert dumps(holding(a=other)) == expected
 
 
+NAMES = (
+    "ключ", "日本 語", "😀", 'quo"te', "quo'te", "back\\slash", "new\nline", "\r\t\0", "{x}", "%s",
+    "a/b.c:0", "__class__", "lambda", "#", "'''", "\u2028", "\x85", "n" * 1000,
+)  # fmt: skip
+
+
 def test_names_may_be_any_unicode() -> None:
-    names = [
-        "ключ",
-        "日本 語",
-        'quo"te',
-        "back\\slash",
-        "new\nline",
-        "\0",
-        "😀",
-        "a/b.c:0",
-        "n" * 1000,
-    ]
-    model = holding(**{name: np.array([k], np.float32) for k, name in enumerate(names)})
-    found = read(dumps(model)).graphs["main"]
-    assert {name: int(a[0]) for name, a in found.constants.items()} == {
-        name: k for k, name in enumerate(names)
-    }
-    results = lightrnn.load(dumps(model)).run({})
-    assert list(results) == names
+    kind = TensorType(FLOAT32, ("N",))
+    made = {name: f"{name[:500]} made" for name in NAMES}
+    graph = Graph(
+        dict.fromkeys(NAMES, kind),
+        dict.fromkeys(made.values(), kind),
+        tuple(Node("Add", (n, f"{n[:500]} held"), (m,), {}, n) for n, m in made.items()),
+        {f"{n[:500]} held": np.array([k], np.float32) for k, n in enumerate(NAMES)},
+    )
+    model = lightrnn.load(dumps(ModelFile(dict.fromkeys(NAMES, graph))))
+    assert model.graphs == NAMES
+    feeds = {name: np.zeros(2, np.float32) for name in NAMES}
+    for _ in range(3):
+        results = model.run(feeds, graph=NAMES[3])
+        assert list(results) == list(made.values())
+        assert [a.tolist() for a in results.values()] == [[k, k] for k in range(len(NAMES))]
 
 
 def test_a_graph_comes_back_whole() -> None:
@@ -470,6 +473,7 @@ def test_limits_and_names_that_are_documented_are_those_of_the_code() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     for limit in (limits.HEADER_BYTES, limits.TENSORS, limits.NODES, limits.VALUES):
         assert f"{limit:,}" in text
+    assert f"at most {limits.SIGNATURE:,} each" in text
     assert f"at most {limits.NAME_LENGTH:,} characters" in text
     assert f"1 to {limits.GRAPHS} of them" in text
     assert f"at most {MAX_RANK} " in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import types
 import typing
@@ -159,7 +160,7 @@ def build(node: Node) -> Operator:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(node.op)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -173,6 +174,12 @@ def build(node: Node) -> Operator:
     cls.inputs.check(node.inputs, node, "input")
     cls.outputs.check(node.outputs, node, "output")
     return made
+
+
+@functools.cache
+def _hints(name: str) -> dict[str, Any]:
+    """The types of an operator's attributes."""
+    return typing.get_type_hints(REGISTRY[name])
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
