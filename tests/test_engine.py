@@ -17,7 +17,7 @@ from lightrnn.engine.memory import Buffer, lay_out, rounded
 from lightrnn.engine.prepare import MAX_PLANS, PackedStore, Prepared, prepare
 from lightrnn.engine.team import Team, default_threads
 from lightrnn.errors import DataError, InputError
-from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.graph import FLOAT32, INT32, Array, Graph, Node, TensorType
 from lightrnn.native import library
 
 pytestmark = pytest.mark.native
@@ -249,17 +249,18 @@ def test_threads_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert 1 <= default_threads() <= len(os.sched_getaffinity(0))
 
 
-def test_what_is_made_from_values_keeps_its_type() -> None:
-    graph = Graph(
-        {"x": TensorType(FLOAT32, ("N",))},
-        {"found": TensorType(INT64, (1, None)), "twice": TensorType(INT64, (1, None))},
-        (Node("NonZero", ("x",), ("found",)), Node("Add", ("found", "found"), ("twice",))),
-        {},
+def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None:
+    int64 = np.dtype(np.int64)
+    nodes = (
+        Node("Compress", ("x", "keep"), ("kept",), {"axis": 0}),
+        Node("Add", ("kept", "kept"), ("y",)),
     )
-    found, twice = run(executor(1), prepared(graph), np.array([0, 3, 0, 1], np.float32))
-    assert found.dtype == twice.dtype == np.int64
-    np.testing.assert_array_equal(found, [[1, 3]])
-    np.testing.assert_array_equal(twice, [[2, 6]])
+    inputs = {"x": TensorType(int64, ("N",)), "keep": TensorType(np.dtype(np.bool_), ("N",))}
+    outputs = {"kept": TensorType(int64, (None,)), "y": TensorType(int64, (None,))}
+    ready, x = prepared(Graph(inputs, outputs, nodes, {})), np.array([2**53 + 1, 5, -7])
+    kept, y = run(executor(1), ready, x, np.array([True, False, True]))
+    np.testing.assert_array_equal(kept, x[[0, 2]], strict=True)
+    np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)
 
 
 def test_folding_stays_within_memory_and_raises_no_warnings() -> None:

@@ -132,10 +132,9 @@ def _value_info(tensor: Any) -> Any:
 
 
 def _default_opset(model: Any) -> int:
+    """The opset of the default domain; `OPSET` if the model has no operators of it."""
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not versions:
-        raise ConversionError("the model imports no opset of the default domain")
-    return int(versions[0])
+    return int(versions[0]) if versions else OPSET
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

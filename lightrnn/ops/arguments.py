@@ -20,6 +20,9 @@ DATA_TYPES = {
 }  # fmt: skip
 """Element types by the numbers that ONNX attributes give them (TensorProto.DataType)."""
 
+OTHERS = {0: "undefined", 8: "string", 14: "complex64", 15: "complex128"}
+"""Names of further numbers, for messages."""
+
 
 def same_size(a: Dim, b: Dim, what: str) -> None:
     """Raise GraphError where two sizes are known to differ."""
@@ -30,7 +33,10 @@ def same_size(a: Dim, b: Dim, what: str) -> None:
 def data_type(number: int) -> np.dtype[Any]:
     """The element type that an attribute means. Raises UnsupportedError."""
     if number not in DATA_TYPES:
-        raise UnsupportedError(f"element type {number} is not supported")
+        from lightrnn.ops.narrow import NARROW
+
+        name = NARROW[number].name if number in NARROW else OTHERS.get(number, number)
+        raise UnsupportedError(f"element type {name} is not supported")
     return DTYPES[DATA_TYPES[number]]
 
 

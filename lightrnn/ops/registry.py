@@ -7,7 +7,7 @@ import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -157,10 +157,9 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known, hints = _attributes(node.op)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = _hints(node.op)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -177,9 +176,10 @@ def build(node: Node) -> Operator:
 
 
 @functools.cache
-def _hints(name: str) -> dict[str, Any]:
-    """The types of an operator's attributes."""
-    return typing.get_type_hints(REGISTRY[name])
+def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """A registered operator's fields and their types, by name."""
+    cls = REGISTRY[op]
+    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
