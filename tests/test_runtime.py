@@ -43,7 +43,8 @@ import lightrnn
 """
 REPORT = """
 known = {*sys.stdlib_module_names, "numpy", "lightrnn", *before}
-foreign = {name for name in sys.modules if name.partition(".")[0] not in known}
+files = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+foreign = {name for name in files if name.partition(".")[0] not in known}
 compiling = "lightrnn.kernels", "lightrnn.native.build"
 compilers = {name for name in sys.modules if name.startswith(compiling)}
 print(json.dumps({"results": results, "done": done, "libraries": libraries,
