@@ -88,9 +88,17 @@ class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
     def __init__(
-        self, graph: Graph, store: PackedStore, lasting: Collection[str] | None = None
+        self,
+        graph: Graph,
+        store: PackedStore,
+        lasting: Collection[str] | None = None,
+        encodings: Mapping[str, str] | None = None,
     ) -> None:
-        """lasting: the constants that are the model's own, not one plan's; by default all."""
+        """lasting: the constants that are the model's own, not one plan's; by default all.
+
+        encodings: how constants are stored that are not stored as they are.
+        """
+        self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
         steps = [(node, build(node)) for node in self.graph.nodes]
@@ -134,12 +142,17 @@ class Prepared:
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting)
+        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
 
 
-def prepare(graph: Graph, outputs: Sequence[str], store: PackedStore) -> Prepared:
-    """Prepare a checked graph for some of its outputs."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store)
+def prepare(
+    graph: Graph,
+    outputs: Sequence[str],
+    store: PackedStore,
+    encodings: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
+    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:
