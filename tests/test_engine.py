@@ -261,3 +261,22 @@ def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None
     kept, y = run(executor(1), ready, x, np.array([True, False, True]))
     np.testing.assert_array_equal(kept, x[[0, 2]], strict=True)
     np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)
+
+
+def test_folding_stays_within_memory_and_raises_no_warnings() -> None:
+    graph = Graph(
+        {},
+        {"big": TensorType(FLOAT32, (2**20, 2**20)), "inf": TensorType(FLOAT32, (1,))},
+        (
+            Node("Expand", ("one", "sizes"), ("big",)),
+            Node("Div", ("one", "zero"), ("inf",)),
+        ),
+        {
+            "one": np.ones(1, np.float32),
+            "zero": np.zeros(1, np.float32),
+            "sizes": np.array([2**20, 2**20]),
+        },
+    )
+    ready = prepared(graph)
+    assert [node.op for node, _ in ready.nodes] == ["Expand"]
+    assert np.isposinf(ready.graph.constants["inf"]).all()
