@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
         return
     # Read, not loaded: a process that has loaded one library gets it again under the same name.
-    if library.PACKAGED.exists() and source_hash().encode() in library.PACKAGED.read_bytes():
+    built = Path(library.PACKAGED)
+    if built.exists() and source_hash().encode() in built.read_bytes():
         return
     from lightrnn.native import build
 

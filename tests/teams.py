@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lightrnn.engine.arena import Arena, NativeCall, call_without_gil
+from lightrnn.engine.arena import Arena, NativeCall
 from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array
 from lightrnn.native import library
@@ -25,7 +26,8 @@ def run_on(threads: int, plan: Plan, arrays: Sequence[Array]) -> list[Array]:
     arena._memory[:] = 0xFF
     for place, array in zip(frame.inputs, arrays, strict=True):
         place[...] = array
-    execute = call_without_gil(kernels)
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    execute = kind(kernels.addresses["execute"])
     for step in frame.steps:
         assert isinstance(step, NativeCall), "a host step"
         calls = [_threads.submit(execute, step.args, ith, threads) for ith in range(threads)]
