@@ -2,7 +2,8 @@
 
 A tile is `rows` rows of A times `panels` panels of 16 columns of packed B, all accumulators in
 registers: 16 of 256 bits on v3 (a vector of 16 lanes takes two), 32 of 512 bits on v4. The order
-of additions of an element does not depend on its tile, so all levels give the same bits.
+of additions of an element does not depend on its tile, so all levels give the same bits: products
+are summed from zero, RUN of them at a time, and each sum is added to what was there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ TILES = {
 }
 """Tiles as (rows, panels), most rows first; the last has one row."""
 
+RUN = 128
+"""Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
+
 TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
@@ -32,18 +36,23 @@ def make_tile(rows: int, panels: int) -> Callable[..., Any]:
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     name = f"tile_{rows}x{panels}"
-    lines = [f"def {name}(a, lda, b, k, init, ldi, c, ldc, tail):", "    if null(init):"]
+    lines = [f"def {name}(a, lda, b, k, init, ldi, c, ldc, tail):"]
+    lines += ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
     lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
-    lines += ["    else:"]
-    lines += [
-        f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})" for r, p in cells
-    ]
-    lines += ["    for i in range(k):"]
-    lines += [f"        b{p} = load(b, ({p} * k + i) * 16)" for p in range(panels)]
+    lines += [f"        for i in range(start, min(start + {RUN}, k)):"]
+    lines += [f"            b{p} = load(b, ({p} * k + i) * 16)" for p in range(panels)]
     for r in range(rows):
-        lines += [f"        v = broadcast(a, {r} * lda + i)"]
-        lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
-    lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
+        lines += [f"            v = broadcast(a, {r} * lda + i)"]
+        lines += [f"            c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
+    lines += ["        if not null(source):"]
+    lines += [
+        f"            c{r}_{p} = load_some(source, {r} * ld + {16 * p}, {count[p]}) + c{r}_{p}"
+        for r, p in cells
+    ]
+    lines += [
+        f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells
+    ]
+    lines += [f"        source, ld, start = c, ldc, start + {RUN}"]
     scope: dict[str, Any] = {**vars(simd), "load_some": load_some, "store_some": store_some}
     exec(compile("\n".join(lines) + "\n", f"<{name}>", "exec"), scope)
     return simd.inlined(scope[name])
