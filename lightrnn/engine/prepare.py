@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -66,11 +68,15 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 
 
 class PackedStore:
-    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+    """Packed constants of one model, by source arrays and layout, shared by all its plans.
+
+    lock: held while a plan is made.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
+        _STORES.add(self)
 
     def get(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -82,6 +88,19 @@ class PackedStore:
             if found is None:
                 found = self._arrays[key] = sources, aligned_copy(pack(*sources))
             return found[1]
+
+
+_STORES: weakref.WeakSet[PackedStore] = weakref.WeakSet()
+
+
+def _unlock_stores() -> None:
+    """In a forked child: the thread that held a lock is not there to release it."""
+    for store in _STORES:
+        store.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_stores)
 
 
 class Prepared:

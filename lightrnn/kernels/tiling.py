@@ -2,7 +2,8 @@
 
 A tile is `rows` rows of A times `panels` panels of 16 columns of packed B, all accumulators in
 registers: 16 of 256 bits on v3 (a vector of 16 lanes takes two), 32 of 512 bits on v4. The order
-of additions of an element does not depend on its tile, so all levels give the same bits.
+of additions of an element does not depend on its tile, so all levels give the same bits: products
+are summed from zero, RUN of them at a time, and each sum is added to what was there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ TILES = {
 }
 """Tiles as (rows, panels), most rows first; the last has one row."""
 
+RUN = 128
+"""Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
+
 TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
@@ -36,7 +40,6 @@ def make_tile(rows: int, panels: int, stored: str = "float32") -> Callable[..., 
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
     body = _integer_lines if stored == "int8" else _float_lines
     lines += body(cells, rows, panels, count, _LOADS[stored])
-    lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
     scope: dict[str, Any] = {
         **vars(simd), "load_some": load_some, "store_some": store_some, "address_of": address_of,
     }  # fmt: skip
@@ -49,13 +52,23 @@ Cells = list[tuple[int, int]]
 
 
 def _float_lines(cells: Cells, rows: int, panels: int, count: list[str], load: str) -> list[str]:
-    lines = _start_lines(cells, count)
-    lines += ["    for i in range(k):"]
-    lines += [f"        b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
+    """Runs of products, each added to what is there: init, then the sum so far."""
+    lines = ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
+    lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
+    lines += [f"        for i in range(start, min(start + {RUN}, k)):"]
+    lines += [f"            b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
     for r in range(rows):
-        lines += [f"        v = broadcast(a, {r} * lda + i)"]
-        lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
-    return lines
+        lines += [f"            v = broadcast(a, {r} * lda + i)"]
+        lines += [f"            c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
+    lines += ["        if not null(source):"]
+    lines += [
+        f"            c{r}_{p} = load_some(source, {r} * ld + {16 * p}, {count[p]}) + c{r}_{p}"
+        for r, p in cells
+    ]
+    lines += [
+        f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells
+    ]
+    return [*lines, f"        source, ld, start = c, ldc, start + {RUN}"]
 
 
 def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str], _: str) -> list[str]:
@@ -66,28 +79,20 @@ def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str], _: st
         lines += [f"        v = broadcast_int(a, {r} * lda + i)"]
         for p in range(panels):
             lines += [f"        n{r}_{p} = dot_pairs(b, {16 * p} * step + 32 * i, v, n{r}_{p})"]
-    lines += _start_lines(cells, count)
     for p in range(panels):
         lines += [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + 32 * k), 0)"]
     for r in range(rows):
         lines += [f"    v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
-        lines += [
-            f"    c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})" for p in range(panels)
-        ]
+        for p in range(panels):
+            place = f"{r} * ldi + {16 * p}, {count[p]}"
+            lines += [
+                f"    c{r}_{p} = splat(0.0)",
+                "    if not null(init):",
+                f"        c{r}_{p} = load_some(init, {place})",
+                f"    c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
+                f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
+            ]
     return lines
-
-
-def _start_lines(cells: Cells, count: list[str]) -> list[str]:
-    """The tile's first values: init, or zeros where it is null."""
-    return [
-        "    if null(init):",
-        *(f"        c{r}_{p} = splat(0.0)" for r, p in cells),
-        "    else:",
-        *(
-            f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})"
-            for r, p in cells
-        ),
-    ]
 
 
 @simd.inlined
