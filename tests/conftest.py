@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
         return
     try:
-        if library.PACKAGED.exists():
+        if Path(library.PACKAGED).exists():
             library.open_library(library.PACKAGED)
             return
     except NativeError:
