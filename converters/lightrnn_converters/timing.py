@@ -34,9 +34,8 @@ def random_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> dict[st
     for name, kind in graph.inputs.items():
         if kind.shape is None and name not in given:
             raise InputError(f"the rank of input {name!r} is not known: give its shape")
-        usual = tuple(
-            d if isinstance(d, int) else sizes.get(d or "", SIZE) for d in kind.shape or ()
-        )
+        dims = kind.shape or ()
+        usual = tuple(d if isinstance(d, int) else sizes.get(d or "", SIZE) for d in dims)
         shapes[name] = given.get(name, usual)
         if kind.shape is not None and len(shapes[name]) != len(usual):
             raise InputError(f"input {name!r} of shape {shapes[name]}, expected rank {len(usual)}")

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     feeds = _feeds(args, model)
     own = {spec.name: feeds[spec.name] for spec in model.inputs if spec.name in feeds}
     calls: dict[str, Call] = {"lightrnn": partial(model.run, own)}
+    calls["lightrnn"]()
     agrees = True
     if args.against is not None:
         report = frontends.find(frontends.VERIFIERS, "onnx")(model, args.against, feeds)
@@ -100,7 +101,8 @@ def _lines(
     import numpy as np
 
     for name, array in feeds.items():
-        yield f"{f'input {name}':<20} {array.dtype.name:<8} {'x'.join(map(str, array.shape)) or 'scalar'}"
+        shape = "x".join(map(str, array.shape)) or "scalar"
+        yield f"{f'input {name}':<20} {array.dtype.name:<8} {shape}"
     runs = len(times["lightrnn"])
     yield f"{f'{runs} runs, {threads} threads':<20} {'median':>12} {'p90':>12}"
     points = {name: np.percentile(taken, (50, 90)) for name, taken in times.items()}
