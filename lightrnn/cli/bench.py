@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import UsageError, by_name, command, positive, shape_pair
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -52,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     if args.against is not None:
         report = frontends.find(frontends.VERIFIERS, "onnx")(model, args.against, feeds)
         agrees = report.passed
-        print(report)
+        say(report)
         reference = frontends.find(frontends.REFERENCES, "onnx")
         calls["onnxruntime"] = reference(args.against, feeds, threads)
-    print("\n".join(_lines(own, threads, measure(calls, args.runs))))
+    say("\n".join(_lines(own, threads, measure(calls, args.runs))))
     if not agrees:
         raise VerificationError(f"{args.model} differs from {args.against}")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lightrnn.cli.arguments import UsageError, by_name, command, shape_pair
-from lightrnn.cli.output import open_output, printable
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -41,11 +41,9 @@ def run(args: argparse.Namespace) -> int:
     shapes = by_name(args.plan or (), "plan")
     plan = _plan(args.model, file, shapes) if shapes else None
     if args.json:
-        text = json.dumps(_summary(file, shapes, plan), indent=2, ensure_ascii=False)
+        say(json.dumps(_summary(file, shapes, plan), indent=2))
     else:
-        text = "\n".join(printable(line) for line in _lines(file, shapes, plan))
-    with open_output(None) as output:
-        output.write(f"{text}\n".encode(errors="backslashreplace"))
+        say("\n".join(_lines(file, shapes, plan)))
     return 0
 
 

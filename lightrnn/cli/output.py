@@ -91,6 +91,13 @@ def naming(name: str) -> Iterator[None]:
         raise
 
 
+def say(text: object) -> None:
+    """Print lines to stdout, in UTF-8 whatever the locale, control characters escaped."""
+    with open_output(None) as output:
+        for line in str(text).split("\n"):
+            output.write(f"{printable(line)}\n".encode())
+
+
 def printable(text: str) -> str:
     """Text of unknown origin for one line of a terminal: control characters are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
