@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,13 @@ def lightrnn_command(*argv: object, stdin: bytes = b"") -> Outcome:
         status = main([str(a) for a in argv])
         out.flush()
         return Outcome(status, out.buffer.getvalue(), _without_slow(err.getvalue()))
+
+
+def inspected(path: Path) -> Any:
+    """What `inspect --json` says."""
+    found = lightrnn_command("inspect", path, "--json")
+    assert (found.status, found.err) == (0, "")
+    return json.loads(found.out)
 
 
 def failure(status: int, *argv: object, stdin: bytes = b"") -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import lightrnn
-from tests.command import LANGID, answers, ended, names, started
+from tests.command import LANGID, SLOW, answers, ended, lrnn_file, names, started
 
 SIGNALS_AS_USUAL = (
     "import os, signal, sys; [signal.signal(s, signal.SIG_DFL) for s in (1, 2, 15)]; "
@@ -170,6 +170,14 @@ def test_one_by_one_each_line_is_answered_before_the_next(tmp_path: Path) -> Non
     assert ended(process).status == 0
 
 
+def test_no_locale_changes_results(tmp_path: Path) -> None:
+    env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    model = lrnn_file(tmp_path, metadata={"note": "für 中文"})
+    assert "note: für 中文" in run("inspect", model, env=env).lines
+    missing = run("run", LANGID, tmp_path / "中文.txt", env=env)
+    assert (missing.status, missing.err.count("\n")) == (1, 1)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals are tried on Linux")
 def test_on_a_terminal_results_are_lines_too(source: Path) -> None:
     import pty
@@ -188,6 +196,5 @@ def test_on_a_terminal_results_are_lines_too(source: Path) -> None:
         shown += piece
     os.close(parent)
     assert process.wait(60) == 0
-    labels = [line for line in shown.decode().split() if len(line) == 2]
-    assert labels == answers(LINES.decode().split("\n")[:-1])
-    assert b"lines" not in shown
+    lines = [line for line in shown.decode().split("\r\n") if SLOW not in line]
+    assert lines == [*answers(LINES.decode().split("\n")[:-1]), ""]

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 KINDS = ("onnx", "pt2")
 
 _EXPORT = "export it in Python with lightrnn_converters.convert_torch"
+_TORCHSCRIPT = f"TorchScript: {_EXPORT}, from the module itself"
 _ADVICE = {
     ".pt": f"a torch checkpoint: {_EXPORT}",
     ".pth": f"a torch checkpoint: {_EXPORT}",
-    ".ts": f"TorchScript: {_EXPORT}, from the module itself",
+    ".ts": _TORCHSCRIPT,
+    ".torchscript": _TORCHSCRIPT,
 }
 
 _OPTIONS = {"dtype": "dtype", "bind": "bind", "dim": "dims", "state": "states", "trust": "trust"}
