@@ -120,7 +120,7 @@ def generated(
         raise ConversionError(f"the reference refuses all inputs that were tried: {reason}")
 
 
-class ReferenceFailedError(Exception):
+class ReferenceFailedError(ConversionError):
     """The reference does not run on these inputs."""
 
 
