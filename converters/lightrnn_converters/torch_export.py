@@ -44,6 +44,11 @@ def export(torch: Any, module: Any, call: Call, shapes: Any, *, ones_vary: bool)
         ) from error
 
 
+def has_constraints(torch: Any, shapes: Any) -> bool:
+    """Whether dynamic_shapes demand of torch that sizes vary."""
+    return any(isinstance(d, torch.export.Dim) for d in torch.utils._pytree.tree_leaves(shapes))
+
+
 def _all_dynamic(torch: Any, arguments: Any) -> Any:
     def sizes(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):

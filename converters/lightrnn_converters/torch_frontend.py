@@ -18,6 +18,7 @@ from lightrnn_converters.torch_export import (
     Call,
     arguments,
     export,
+    has_constraints,
     is_program,
     output_names,
     quiet,
@@ -98,12 +99,12 @@ def graph_of(source: TorchGraph, *, verify: bool = True) -> Graph:
     if not isinstance(source.module, torch.nn.Module) and not is_program(torch, source.module):
         raise ConversionError(f"cannot convert a {type(source.module).__name__}, expected a module")
     call = arguments(torch, source.module, source.example_inputs)
-    has_ones = any(1 in t.shape for t in _tensors(torch, call))
-    try:
-        return _graph(torch, source, call, ones_vary=True, verify=verify)
-    except ConversionError:
-        if not has_ones:
-            raise
+    if not has_constraints(torch, source.dynamic_shapes):
+        try:
+            return _graph(torch, source, call, ones_vary=True, verify=verify)
+        except ConversionError:
+            if all(1 not in t.shape for t in _tensors(torch, call)):
+                raise
     return _graph(torch, source, call, ones_vary=False, verify=verify)
 
 

@@ -87,7 +87,7 @@ def require_agreement(
         ) from error
     if not report.passed:
         lines = "\n  ".join(str(o) for o in report.failures)
-        raise VerificationError(f"the converted model differs from {reference}:\n  {lines}")
+        raise VerificationError(f"the converted model differs from {reference}:\n  {lines}", report)
 
 
 def generated(graph: Graph, run: Runner) -> Iterator[tuple[Feeds, Mapping[str, Array]]]:
