@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
 from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
@@ -30,6 +31,7 @@ class Binder:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
+        self._shapes: tuple[tuple[int, ...], ...] = ()
         self._types: dict[str, TensorType] = {}
         self._refs: dict[str, Ref] = {}
         self._buffers: list[Buffer] = []
@@ -43,6 +45,7 @@ class Binder:
     def bind(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for inputs of these shapes."""
         prepared = self._prepared
+        self._shapes = tuple(shapes)
         for (name, kind), shape in zip(prepared.graph.inputs.items(), shapes, strict=True):
             self._allocate(name, TensorType(kind.dtype, shape))
         for number, (node, op) in enumerate(prepared.nodes):
@@ -107,6 +110,7 @@ class Binder:
             raise type(error)(f"{node}: {error}") from None
         wanted = list(zip(node.outputs, types, strict=False))
         if any(name and t.value is None and not t.is_concrete for name, t in wanted):
+            self._types.update((name, TensorType(t.dtype, None)) for name, t in wanted if name)
             return False
         if all(not name or t.value is not None for name, t in wanted):
             for name, t in wanted:
@@ -154,7 +158,7 @@ class Binder:
         first, last = self._native_from, len(self._calls)
         if last > first:
             work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work))
+            self._steps.append(NativeStep(first, last, work, Pace()))
 
     # Tensors and memory
 
@@ -170,7 +174,9 @@ class Binder:
         if ref is None:
             assert kind.value is not None
             ref = self._refs[name] = self._buffer(Buffer(kind.value.nbytes, kind.value))
-        return Operand(name, kind, ref, name in self._prepared.lasting)
+        prepared = self._prepared
+        stored = prepared.encodings.get(name, "float32")
+        return Operand(name, kind, ref, name in prepared.lasting, stored)
 
     def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
         nbytes = kind.dtype.itemsize
@@ -219,6 +225,8 @@ class Binder:
         arena_bytes = lay_out(self._buffers)
         instructions = tuple(self._instruction(*call) for call in self._calls)
         return Plan(
+            key=(prepared, *self._shapes),
+            names=tuple(prepared.graph.outputs),
             nodes=tuple(node for node, _ in prepared.nodes),
             inputs=tuple(self._place(name) for name in prepared.graph.inputs),
             outputs=()
@@ -254,7 +262,7 @@ class Binder:
         return Instruction(kernel, tuple(args), tuple(places), status, sync, work, node)
 
     def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:
-        if not isinstance(step, tuple):
+        if isinstance(step, NativeStep | HostStep):
             return step
         node, op = step
         return HostStep(
@@ -282,10 +290,11 @@ class Binder:
             name: kind.value for name, kind in self._types.items() if kind.value is not None
         }
         unknown = [name for name in live if name not in known]
+        made = [name for name in node.outputs if name]
         return Tail(
             node,
             op,
             tuple(self._place(n) if n else None for n in node.inputs),
             tuple((name, self._place(name)) for name in unknown),
-            self._prepared.rest(split, {n: self._type(n) for n in unknown}, known),
+            self._prepared.rest(split, {n: self._type(n) for n in [*unknown, *made]}, known),
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy as np
 from lightrnn.errors import FormatError
 from lightrnn.format import container, limits
 from lightrnn.format.schema import graph_from_json, graph_to_json
-from lightrnn.graph import OPSET, Array, Graph
+from lightrnn.graph import OPSET, OPSETS, Array, Graph
 
 VERSION = 1
 _OURS = ("format", "version", "opset", "producer", "graphs", "text", "encodings")
@@ -44,8 +42,11 @@ def write(target: str | os.PathLike[str] | BinaryIO, model: ModelFile) -> None:
     if not isinstance(target, str | os.PathLike):
         container.write(target, tensors, metadata)
         return
-    path = Path(target)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    import tempfile
+
+    path = os.fspath(target)
+    folder, own = os.path.split(path)
+    handle, name = tempfile.mkstemp(dir=folder or ".", prefix=f".{own}-")
     try:
         with os.fdopen(handle, "wb") as file:
             container.write(file, tensors, metadata)
@@ -109,8 +110,8 @@ def _check_identity(metadata: Mapping[str, str]) -> None:
             f"version {version!r} of the format, this lightrnn reads {VERSION}"
             + ("; install a newer one" if newer else "")
         )
-    if metadata.get("opset") != str(OPSET):
-        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSET}")
+    if metadata.get("opset") not in [str(n) for n in OPSETS]:
+        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSETS[0]} to {OPSET}")
     if "graphs" not in metadata:
         raise FormatError("graphs are missing")
 

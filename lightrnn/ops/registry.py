@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Node, TensorType
+from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
 
 Types = Sequence[TensorType | None]
@@ -31,8 +34,7 @@ class Case:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Slots:
+class Slots(NamedTuple):
     """Input or output names: `X B? rest*` is one required, one optional, then any number."""
 
     names: tuple[str, ...]
@@ -102,7 +104,34 @@ class Operator:
         raise NotImplementedError
 
 
-REGISTRY: dict[str, type[Operator]] = {}
+class Registry(Mapping[str, type[Operator]]):
+    """Every operator by name, its module imported when the operator is first asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, type[Operator]] = {}
+
+    def __getitem__(self, name: str) -> type[Operator]:
+        if name not in self._known:
+            importlib.import_module(f"lightrnn.ops.{MODULE_OF[name]}")
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULE_OF)
+
+    def __len__(self) -> int:
+        return len(MODULE_OF)
+
+    def add(self, name: str, cls: type[Operator]) -> None:
+        """Register a class. Raises RuntimeError for a second one, or one not in the catalogue."""
+        module = cls.__module__.rpartition(".")[2]
+        if name in self._known:
+            raise RuntimeError(f"operator {name!r} is registered twice")
+        if MODULE_OF.get(name) != module:
+            raise RuntimeError(f"operator {name!r} of {module} is not in ops/catalogue.py")
+        self._known[name] = cls
+
+
+REGISTRY = Registry()
 T = TypeVar("T", bound=type[Operator])
 
 
@@ -110,10 +139,8 @@ def operator(name: str, *, inputs: str, outputs: str) -> typing.Callable[[T], T]
     """Register a dataclass as the operator `name`; slots are written as in `Slots.parse`."""
 
     def register(cls: T) -> T:
-        if name in REGISTRY:
-            raise RuntimeError(f"operator {name!r} is registered twice")
         cls.name, cls.inputs, cls.outputs = name, Slots.parse(inputs), Slots.parse(outputs)
-        REGISTRY[name] = cls
+        REGISTRY.add(name, cls)
         return cls
 
     return register
@@ -128,12 +155,9 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    cls.inputs.check(node.inputs, node, "input")
-    cls.outputs.check(node.outputs, node, "output")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known, hints = _attributes(node.op)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -141,9 +165,19 @@ def build(node: Node) -> Operator:
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
-        return cls(**values)
+        made = cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
+    cls.inputs.check(node.inputs, node, "input")
+    cls.outputs.check(node.outputs, node, "output")
+    return made
+
+
+@functools.cache
+def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """A registered operator's fields and their types, by name."""
+    cls = REGISTRY[op]
+    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
