@@ -13,11 +13,13 @@ from lightrnn.errors import ConversionError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
-from lightrnn_converters import constants
+from lightrnn_converters import constants, equal_sizes
+from lightrnn_converters.equal_sizes import renamed
 from lightrnn_converters.lift import lift
 from lightrnn_converters.reader import Reader
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
+from lightrnn_converters.sizes import finer
 from lightrnn_converters.source import Source, load
 from lightrnn_converters.verify import verify_onnx
 
@@ -104,7 +106,7 @@ def read(
     _check_states(graph)
     graph = _refuse_problems(graph, reader.problems)
     _note_outputs(model.graph, graph)
-    return checked(simplify(graph))
+    return checked(_with_equal_sizes(simplify(graph), reader.types))
 
 
 def checked(graph: Graph) -> Graph:
@@ -114,7 +116,17 @@ def checked(graph: Graph) -> Graph:
     except GraphError as error:
         raise ConversionError(f"the converted graph is not valid: {error}") from error
     return replace(
-        graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()}
+        graph, outputs={n: _valueless(finer(types.get(n, t), t)) for n, t in graph.outputs.items()}
+    )
+
+
+def _with_equal_sizes(graph: Graph, types: Mapping[str, TensorType]) -> Graph:
+    """The graph with one name in its signature for sizes that its nodes take for one."""
+    sizes = equal_sizes.same(graph.nodes, types)
+    return replace(
+        graph,
+        inputs={n: renamed(t, sizes) for n, t in graph.inputs.items()},
+        outputs={n: renamed(t, sizes) for n, t in graph.outputs.items()},
     )
 
 
@@ -143,9 +155,31 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
         types[value.name] = TensorType(dtype, shape)
-    named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
-    _check_names(dims, named, "dimension")
+    types = _named(types)
+    _check_names(dims, _names(types), "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
+
+
+def _names(types: Mapping[str, TensorType]) -> set[str]:
+    return {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
+
+
+def _named(types: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """The types with names for sizes that have none, after their input and axis."""
+    taken = _names(types)
+
+    def name(base: str) -> str:
+        return base if base not in taken else name(f"{base}_")
+
+    return {
+        tensor: TensorType(
+            kind.dtype,
+            None if kind.shape is None else tuple(
+                name(f"{tensor}_{k}") if d is None else d for k, d in enumerate(kind.shape)
+            ),
+        )
+        for tensor, kind in types.items()
+    }  # fmt: skip
 
 
 def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:

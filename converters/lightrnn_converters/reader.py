@@ -17,6 +17,7 @@ from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
 from lightrnn_converters import constants, sequences
+from lightrnn_converters.sizes import Sizes
 
 EXTENSIONS = {("lightrnn", "LSTM")}
 """Operators of other domains that lightrnn has: LSTM with a ninth input, `projection`."""
@@ -35,6 +36,7 @@ class Reader:
     nodes: list[Node] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
     _sequences: dict[str, sequences.Value] = field(default_factory=dict)
+    _sizes: Sizes = field(default_factory=Sizes)
     _taken: set[str] = field(default_factory=set)
     _count: int = 0
 
@@ -73,6 +75,11 @@ class Reader:
             values = [t.value for t in types if t.value is not None]
             return self._learn(node, values)
         if types is not None:
+            given = [self.types.get(i) if i else None for i in node.inputs]
+            known = self._sizes.follow(node, operator, given)
+            if known is not None:
+                return self._learn(node, [known.astype(types[0].dtype)])
+            types = (self._sizes.refined(node, given, types[0]), *types[1:])
             self.types.update((n, t) for n, t in zip(node.outputs, types, strict=False) if n)
         self.nodes.append(node)
         return None

@@ -108,7 +108,7 @@ def _weights(graphs: Mapping[str, Graph]) -> Iterator[str]:
         for graph in graphs.values()
         for node in graph.nodes
         for k, name in enumerate(node.inputs)
-        if k not in _WEIGHT_SLOTS.get(node.op, ())
+        if name in graph.constants and k not in _WEIGHT_SLOTS.get(node.op, ())
     }
     for graph in graphs.values():
         for name, value in graph.constants.items():
