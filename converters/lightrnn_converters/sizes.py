@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from lightrnn.errors import DataError, GraphError
-from lightrnn.graph import Array, Dim, Node, TensorType
+from lightrnn.graph import Array, Dim, Node, Shape, TensorType
 from lightrnn.ops import Operator
+from lightrnn.ops.creation import ShapeOf
 
 _CODES = -(2**62)
 """Codes count from here up."""
@@ -42,7 +43,7 @@ class Sizes:
         types: of the node's inputs, values included. Otherwise remembers what is known of it.
         """
         if node.op == "Shape":
-            found = self._shape(node, types[0])
+            found = self._shape(operator, types[0])
         elif node.op in _MOVES:
             found = self._moved(node, operator, types)
         else:
@@ -58,29 +59,34 @@ class Sizes:
         """The type of a Reshape's or Expand's result, with the sizes that its list names."""
         wanted = self._lists.get(node.inputs[1]) if len(node.inputs) > 1 else None
         source = types[0]
-        if wanted is None or source is None or result.shape is None:
+        if wanted is None or source is None or source.shape is None or result.shape is None:
             return result
         if node.op == "Reshape" and not node.attrs.get("allowzero", 0):
-            given: list[Dim] = list(source.shape or ())
-            given += [None] * (len(wanted) - len(given))
-            dims = [
-                None if w == -1 else g if w == 0 else self._dim(w)
-                for w, g in zip(wanted.tolist(), given, strict=False)
-            ]
-        elif node.op == "Expand" and source.shape is not None:
-            given = [1] * (len(result.shape) - len(source.shape)) + list(source.shape)
-            sizes = [1] * (len(given) - len(wanted)) + [self._dim(w) for w in wanted.tolist()]
-            dims = [w if g == 1 else None for g, w in zip(given, sizes, strict=True)]
+            dims = self._reshaped(source.shape, wanted)
+        elif node.op == "Expand":
+            dims = self._expanded(source.shape, wanted, len(result.shape))
         else:
             return result
-        pairs = zip(result.shape, dims, strict=True)
-        return TensorType(result.dtype, tuple(d if r is None else r for r, d in pairs))
+        return finer(result, TensorType(result.dtype, dims))
 
-    def _shape(self, node: Node, data: TensorType | None) -> Array | None:
-        if data is None or data.shape is None:
+    def _reshaped(self, source: Shape, wanted: Array) -> Shape:
+        """Sizes that a list of a Reshape names; 0 copies a size, -1 is what is left."""
+        given = (*source, *[None] * len(wanted))
+        return tuple(
+            None if size == -1 else copied if size == 0 else self._dim(size)
+            for size, copied in zip(wanted.tolist(), given, strict=False)
+        )
+
+    def _expanded(self, source: Shape, wanted: Array, rank: int) -> Shape:
+        """Sizes that a list of an Expand names, where the source is broadcast."""
+        given = (*[1] * (rank - len(source)), *source)
+        sizes = (*[1] * (rank - len(wanted)), *(self._dim(size) for size in wanted.tolist()))
+        return tuple(size if old == 1 else None for old, size in zip(given, sizes, strict=True))
+
+    def _shape(self, operator: Operator, data: TensorType | None) -> Array | None:
+        if data is None or data.shape is None or not isinstance(operator, ShapeOf):
             return None
-        start, end = node.attrs.get("start", 0), node.attrs.get("end")
-        dims = data.shape[slice(start, end)]  # type: ignore[misc]
+        dims = data.shape[operator.start : operator.end]
         return np.array([self._code(d) for d in dims], np.int64)
 
     def _moved(
@@ -129,4 +135,3 @@ def finer(a: TensorType, b: TensorType) -> TensorType:
     mine = (None,) * len(b.shape) if a.shape is None else a.shape
     dims = tuple(y if x is None else x for x, y in zip(mine, b.shape, strict=True))
     return TensorType(a.dtype, dims)
-

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,45 +31,55 @@ class Release:
 
     def folder(self) -> Path:
         """Where its files lie. Skips the test, with pip's reason, where they cannot be fetched."""
-        place = _cache() / f"{self.name}-{self.version}-{self.sha256[:8]}"
-        if not place.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent) as work:
-                self._unpack(self._download(Path(work)), Path(work) / "files")
-                try:
-                    os.rename(Path(work) / "files", place)
-                except OSError:  # another process was quicker
-                    assert place.is_dir()
-        return place
+        found = _fetched(self)
+        if isinstance(found, str):
+            pytest.skip(f"pip cannot fetch {self.name} {self.version}: {found}")
+        return found
 
-    def _download(self, work: Path) -> Path:
-        wanted = work / "wanted.txt"
-        wanted.write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
-                "--only-binary", ":all:", "--disable-pip-version-check", "--retries", "1",
-                "--timeout", "15", "--dest", str(work), "-r", str(wanted),
-            ],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            assert "HASHES" not in done.stderr, done.stderr
-            pytest.skip(f"pip cannot fetch {self.name} {self.version}: {reason}")
-        (wheel,) = work.glob("*.whl")
-        return wheel
 
-    def _unpack(self, wheel: Path, target: Path) -> None:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.startswith(self.members):
-                    archive.extract(name, target)
+@cache
+def _fetched(release: Release) -> Path | str:
+    """The folder of a release, unpacked on first use; or why there is none."""
+    place = _cache() / f"{release.name}-{release.version}-{release.sha256[:8]}"
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as work:
+            wheel = _download(release, Path(work))
+            if isinstance(wheel, str):
+                return wheel
+            files = Path(work) / "files"
+            with zipfile.ZipFile(wheel) as archive:
+                wanted = [n for n in archive.namelist() if n.startswith(release.members)]
+                archive.extractall(files, wanted)
+            try:
+                files.rename(place)
+            except OSError:  # another process was quicker
+                assert place.is_dir()
+    return place
 
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "lightrnn-tests"
+
+
+def _download(release: Release, folder: Path) -> Path | str:
+    """The wheel, whose hash pip has checked; or pip's reason."""
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{release.name}=={release.version} --hash=sha256:{release.sha256}\n")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
+            "--only-binary", ":all:", "--disable-pip-version-check", "--retries", "1",
+            "--timeout", "10", "--dest", str(folder), "-r", str(wanted),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        assert "DO NOT MATCH" not in done.stderr, done.stderr
+        return (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 @contextmanager

@@ -29,7 +29,7 @@ ODD_WORDS = ["a", "zzzzz", "supercalifragilisticexpialidocious", "it's", "naïve
 @pytest.fixture(scope="module")
 def package() -> Iterator[Any]:
     """The package's `G2p`, without the dictionaries that come before its model."""
-    stand_ins = {
+    stand_ins: dict[str, dict[str, Any]] = {
         "nltk": {"pos_tag": None, "data": _Found()},
         "nltk.corpus": {"cmudict": _NoDictionary()},
         "nltk.tokenize": {"TweetTokenizer": _NoTokenizer},

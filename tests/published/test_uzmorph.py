@@ -23,10 +23,12 @@ RELEASE = Release(
 )  # fmt: skip
 
 STEMS = (
-    "kitob maktab bola kishi odam shahar qishloq daftar qalam uy ko'cha daraxt gul suv non choy "
-    "do'st aka opa ona ota inson xalq til so'z gap fikr ish vaqt kun yil oy hafta tong kecha yo'l "
-    "mashina telefon yaxshi katta kichik chiroyli tez sekin yangi eski o'qi yoz bor kel ket ol ber"
-).split()
+    "kitob", "maktab", "bola", "kishi", "odam", "shahar", "qishloq", "daftar", "qalam", "uy",
+    "ko'cha", "daraxt", "gul", "suv", "non", "choy", "do'st", "aka", "opa", "ona", "ota",
+    "inson", "xalq", "til", "so'z", "gap", "fikr", "ish", "vaqt", "kun", "yil", "oy", "hafta",
+    "tong", "kecha", "yo'l", "mashina", "telefon", "yaxshi", "katta", "kichik", "chiroyli",
+    "tez", "sekin", "yangi", "eski", "o'qi", "yoz", "bor", "kel", "ket", "ol", "ber",
+)  # fmt: skip
 ENDINGS = (
     "", "lar", "ni", "ning", "ga", "da", "dan", "im", "ing", "larimizdan", "laringizga", "roq",
     "di", "gan", "moqda",
