@@ -151,6 +151,9 @@ class OnnxRuntime:
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         wanted = {n: v for n, v in {**feeds, **self._bound}.items() if n in self._types}
+        if empty := [n for n, v in wanted.items() if not np.size(v)]:
+            # its recurrent operators end the process
+            raise ReferenceFailedError(f"onnxruntime is not run on the empty input {empty[0]!r}")
         names = [o.name for o in self._session.get_outputs()]
         try:
             return dict(zip(names, self._session.run(names, wanted), strict=True))
