@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lightrnn_converters import convert_onnx
+from lightrnn_converters import convert_onnx, verify
 from lightrnn_converters.verify import OnnxRuntime, ReferenceFailedError
 from onnx import helper, numpy_helper
 
@@ -158,6 +159,24 @@ def test_a_condition_on_a_size_that_is_known_where_others_are_not(
     x = weights(3, 2, 4)
     np.testing.assert_array_equal(model(x), -x)
     np.testing.assert_array_equal(run(proto, {"x": x})[0], -x)
+
+
+def test_a_file_knows_the_values_of_its_bound_inputs(tmp_path: Path) -> None:
+    w = Writer(17)
+    proto = w.model(
+        {"x": ("n", 3), "scale": (), "shift": (3,)},
+        {"y": w.add("Add", w.add("Mul", "x", "scale"), "shift")},
+    )
+    path = tmp_path / "m.lrnn"
+    convert_onnx(proto, path, bind={"scale": 2.5, "shift": [1, 2, 3]})
+    model = lightrnn.load(path)
+    assert [s.name for s in model.inputs] == ["x"]
+    assert model.metadata == {"bound_inputs": '{"main": {"scale": 2.5, "shift": [1, 2, 3]}}'}
+    assert verify(path, proto).passed
+    assert verify(path, proto, {"x": weights(2, 3)}).passed
+    w = Writer(17)
+    other = w.model({"x": ("n", 3), "shift": (3,)}, {"y": w.add("Add", "x", "shift")})
+    assert not verify(path, other).passed
 
 
 def test_an_input_of_any_rank(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
 from lightrnn_converters import constants, equal_sizes
+from lightrnn_converters.bound import record
 from lightrnn_converters.equal_sizes import renamed
 from lightrnn_converters.lift import lift
 from lightrnn_converters.reader import Reader
@@ -45,7 +46,8 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16 or int8.
-    bind: input name to the value that it always has; what depends on it is computed now.
+    bind: input name to the value that it always has; what depends on it is computed now. The file's
+    metadata lists them.
     dims: name of a dimension to its only size.
     states: input name to the output that feeds it at the next step.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
@@ -72,7 +74,9 @@ def convert_onnx(
     if verify:
         for name, (model, values) in references.items():
             verify_onnx(graphs[name], model, values)
-    save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
+    values = {name: fixed for name, (_, fixed) in references.items()}
+    given = {**record(values), **(metadata or {})}
+    save(destination, graphs, dtype=dtype, text=text, metadata=given)
 
 
 def read(

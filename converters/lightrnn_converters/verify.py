@@ -19,6 +19,7 @@ from lightrnn.errors import (
 )
 from lightrnn.graph import Array, Graph
 from lightrnn.model import Model
+from lightrnn_converters.bound import recorded
 from lightrnn_converters.feeds import LARGE_SIZES, SIZES, fill, shapes
 from lightrnn_converters.optional import require
 from lightrnn_converters.report import ATOL, RTOL, Report, compare
@@ -42,6 +43,7 @@ def verify(
 ) -> Report:
     """Compare one graph of a .lrnn model with its source, output by output.
 
+    Inputs that were bound when it was converted have the values then given.
     reference: an .onnx path, its bytes or a ModelProto, which onnxruntime runs; or a torch module
     or other callable of the graph's inputs in order.
     feeds: one or several sets of inputs; by default random ones at several sets of sizes.
@@ -52,7 +54,7 @@ def verify(
     model = model if isinstance(model, Model) else Model(model)
     name = graph or model.graphs[0]
     stored = model.graph(name)
-    run = reference_runner(reference, stored)
+    run = reference_runner(reference, stored, recorded(model.metadata, name))
     if feeds is not None:
         trials: Iterable[Feeds] = [feeds] if isinstance(feeds, Mapping) else feeds
         return _report(model, name, ((f, run(f)) for f in trials), rtol, atol)
@@ -140,7 +142,8 @@ class OnnxRuntime:
             first = str(error).strip().splitlines()[0]
             raise ConversionError(f"onnxruntime does not load the model: {first}") from None
         self._types = {i.name: i for i in self._session.get_inputs()}
-        self._bound = {name: self._fit(name, value) for name, value in (bound or {}).items()}
+        known = {n: v for n, v in (bound or {}).items() if n in self._types}
+        self._bound = {name: self._fit(name, value) for name, value in known.items()}
 
     def _fit(self, name: str, value: Any) -> Array:
         given = self._types[name]
@@ -161,11 +164,11 @@ class OnnxRuntime:
             raise ReferenceFailedError(str(error)) from None
 
 
-def reference_runner(reference: Any, graph: Graph) -> Runner:
-    """What runs a reference on feeds by name."""
+def reference_runner(reference: Any, graph: Graph, bound: Mapping[str, Any]) -> Runner:
+    """What runs a reference on feeds by name. bound: values of inputs that the graph lacks."""
     if callable(reference):
         return _callable_runner(reference, graph)
-    return OnnxRuntime(load(reference))
+    return OnnxRuntime(load(reference), bound)
 
 
 def _callable_runner(function: Callable[..., Any], graph: Graph) -> Runner:

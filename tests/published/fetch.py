@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import subprocess
@@ -40,7 +41,8 @@ class Release:
 @cache
 def _fetched(release: Release) -> Path | str:
     """The folder of a release, unpacked on first use; or why there is none."""
-    place = _cache() / f"{release.name}-{release.version}-{release.sha256[:8]}"
+    key = hashlib.sha256(repr(release).encode()).hexdigest()[:8]
+    place = _cache() / f"{release.name}-{release.version}-{key}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.network
 
 RELEASE = Release(
     "g2p-id-py", "0.4.2", "0b9ce7e76be2e8d1738c604751d05e0a8aa1b2ce2199fce27a115d350468e671",
-    ("g2p_id/lstm.py", "g2p_id/onnx_utils.py", "g2p_id/models/lstm/",
+    ("g2p_id/lstm.py", "g2p_id/onnx_utils.py", "g2p_id/models/",
      "g2p_id/resources/lexicon_id.tsv"),
 )  # fmt: skip
 GRAPHS = ("encoder", "decoder")
@@ -94,3 +95,11 @@ def test_both_graphs_are_one_native_call(model: lightrnn.Model) -> None:
     shapes = {"input_2": (1, 1, 32), "input_3": (1, 256), "input_4": (1, 256)}
     for plan in (model.plan({"input_1": (1, 24, 28)}, "encoder"), model.plan(shapes, "decoder")):
         assert (plan.host_steps, plan.native_calls) == ((), 1)
+
+
+def test_the_package_s_other_model_a_transformer(tmp_path: Path) -> None:
+    path = str(RELEASE.folder() / "g2p_id/models/bert/bert_mlm.onnx")
+    convert_onnx(path, tmp_path / "bert.lrnn")
+    letters = np.random.default_rng(0).integers(0, 30, (3, 32))
+    report = verify(tmp_path / "bert.lrnn", path, {"input_1": letters})
+    assert report.passed, report

@@ -16,6 +16,7 @@ import pytest
 from lightrnn_converters import convert_onnx
 
 import lightrnn
+from lightrnn.cli import main
 from lightrnn.graph import Array
 from tests.published.fetch import Release
 
@@ -133,6 +134,27 @@ def test_states_carried_by_hand_agree(converted: tuple[File, Path]) -> None:
     for chunk, expected in zip(chunks(sound), wanted, strict=True):
         state = model.run({"input": chunk, "state": state})["stateN"]
         np.testing.assert_allclose(state, expected, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.native
+def test_a_step_is_one_native_call(converted: tuple[File, Path]) -> None:
+    plan = lightrnn.load(converted[1]).plan({"input": (1, CONTEXT + CHUNK), "state": (2, 1, 128)})
+    assert (plan.host_steps, plan.native_calls) == ((), 1)
+
+
+def test_the_command_line_converts_and_verifies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = FILES[0].path, str(tmp_path / "vad.lrnn")
+    sizes = ["--dim", "input_0=1", "--dim", "input_1=576"]
+    bound = ["--bind", "sr=16000", "--state", "state=stateN"]
+    assert main(["convert", source, "-o", target, *bound, *sizes]) == 0
+    assert main(["verify", target, source]) == 0
+    assert main(["inspect", target]) == 0
+    shown = capsys.readouterr().out
+    assert "DIFFERS" not in shown
+    assert "state is stateN of the step before" in shown
+    assert 'bound_inputs: {"main": {"sr": 16000}}' in shown
 
 
 def test_several_streams_in_one_batch(tmp_path: Path) -> None:
