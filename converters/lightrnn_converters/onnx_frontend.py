@@ -48,7 +48,7 @@ def convert_onnx(
     dtype: how float weights are stored: float32, float16, bfloat16 or int8.
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.
-    dims: name of a dimension to its only size.
+    dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.
     states: input name to the output that feeds it at the next step.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
     verify: compare with onnxruntime, where it is installed, before the file is written.
