@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
 from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
@@ -30,6 +31,7 @@ class Binder:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
+        self._shapes: tuple[tuple[int, ...], ...] = ()
         self._types: dict[str, TensorType] = {}
         self._refs: dict[str, Ref] = {}
         self._buffers: list[Buffer] = []
@@ -43,6 +45,7 @@ class Binder:
     def bind(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for inputs of these shapes."""
         prepared = self._prepared
+        self._shapes = tuple(shapes)
         for (name, kind), shape in zip(prepared.graph.inputs.items(), shapes, strict=True):
             self._allocate(name, TensorType(kind.dtype, shape))
         for number, (node, op) in enumerate(prepared.nodes):
@@ -154,7 +157,7 @@ class Binder:
         first, last = self._native_from, len(self._calls)
         if last > first:
             work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work))
+            self._steps.append(NativeStep(first, last, work, Pace()))
 
     # Tensors and memory
 
@@ -219,6 +222,8 @@ class Binder:
         arena_bytes = lay_out(self._buffers)
         instructions = tuple(self._instruction(*call) for call in self._calls)
         return Plan(
+            key=(prepared, *self._shapes),
+            names=tuple(prepared.graph.outputs),
             nodes=tuple(node for node, _ in prepared.nodes),
             inputs=tuple(self._place(name) for name in prepared.graph.inputs),
             outputs=()
@@ -254,7 +259,7 @@ class Binder:
         return Instruction(kernel, tuple(args), tuple(places), status, sync, work, node)
 
     def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:
-        if not isinstance(step, tuple):
+        if isinstance(step, NativeStep | HostStep):
             return step
         node, op = step
         return HostStep(
