@@ -13,6 +13,8 @@ from lightrnn.ops import (
     normalization,
     padding,
     pooling,
+    quantization,
+    quantized,
     recurrent,
     reduction,
     reshaping,
@@ -26,5 +28,6 @@ from lightrnn.ops.registry import REGISTRY, Case, Operator, build, operator
 __all__ = [
     "REGISTRY", "Case", "Operator", "build", "conv", "creation", "einsum", "elementwise",
     "indexing", "linear", "logic", "movement", "neural", "normalization", "operator", "padding",
-    "pooling", "recurrent", "reduction", "reshaping", "scatter", "selection", "slicing", "softmax",
+    "pooling", "quantization", "quantized", "recurrent", "reduction", "reshaping", "scatter",
+    "selection", "slicing", "softmax",
 ]  # fmt: skip
