@@ -13,9 +13,10 @@ from lightrnn.errors import ConversionError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
-from lightrnn_converters import constants
+from lightrnn_converters import constants, microsoft
 from lightrnn_converters.lift import lift
 from lightrnn_converters.reader import Reader
+from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
 from lightrnn_converters.source import Source, load
@@ -69,7 +70,8 @@ def convert_onnx(
             _check_names(given or {}, sources, "graph")
     if verify:
         for name, (model, values) in references.items():
-            verify_onnx(graphs[name], model, values)
+            loose = microsoft.APPROXIMATE if microsoft.is_approximate(model) else RTOL
+            verify_onnx(graphs[name], model, values, loose)
     save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
 
 

@@ -16,10 +16,14 @@ import numpy as np
 from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
-from lightrnn_converters import constants, sequences
+from lightrnn_converters import constants, microsoft, sequences
 
 EXTENSIONS = {("lightrnn", "LSTM")}
 """Operators of other domains that lightrnn has: LSTM with a ninth input, `projection`."""
+
+KEPT = frozenset({"DequantizeLinear"})
+"""Operators that are not evaluated here, since what they make takes more room than what they take.
+"""
 
 
 @dataclass
@@ -64,7 +68,8 @@ class Reader:
         """Add a node of lightrnn's, or its outputs' values where its inputs are constants."""
         try:
             operator = build(node)
-            if all(not i or i in self.constants for i in node.inputs):
+            known = all(not i or i in self.constants for i in node.inputs)
+            if known and node.op not in KEPT:
                 return self._fold(node, operator)
             types = self._infer(node, operator)
         except (GraphError, DataError) as error:
@@ -125,6 +130,8 @@ class Reader:
         special = getattr(self, f"_read_{proto.op_type.lower()}", None)
         try:
             if proto.domain not in ("", "ai.onnx"):
+                if proto.domain == microsoft.DOMAIN and proto.op_type in microsoft.REWRITES:
+                    return self._rewrite(node, proto)
                 if (proto.domain, proto.op_type) not in EXTENSIONS:
                     raise UnsupportedError(f"operators of domain {proto.domain!r}")
             elif special is not None:
@@ -133,6 +140,14 @@ class Reader:
         except UnsupportedError as error:
             self._fail(node, str(error))
         return None
+
+    def _rewrite(self, node: Node, proto: Any) -> None:
+        rewrite = microsoft.REWRITES[proto.op_type]
+        attributes = _attributes(proto)
+        for made in rewrite(
+            node, attributes, self.constants, lambda value: self._constant(value, node)
+        ):
+            self.emit(made)
 
     def _read_constant(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
         self.know(node.outputs[0], constants.constant(proto))

@@ -39,7 +39,7 @@ def spread(value: Array, shape: tuple[int, ...], axis: int, block_size: int) -> 
     if not block_size:
         return value.reshape(-1, *[1] * (len(shape) - axis_of(axis, len(shape)) - 1))
     axis = axis_of(axis, len(shape))
-    return np.repeat(value, block_size, axis).take(np.arange(shape[axis]), axis)
+    return value.take(np.arange(shape[axis]) // block_size, axis)
 
 
 @dataclass(frozen=True)
