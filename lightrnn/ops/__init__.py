@@ -1,6 +1,7 @@
 """What operators mean. Importing this package registers all of them."""
 
 from lightrnn.ops import (
+    attention,
     conv,
     creation,
     einsum,
@@ -26,8 +27,8 @@ from lightrnn.ops import (
 from lightrnn.ops.registry import REGISTRY, Case, Operator, build, operator
 
 __all__ = [
-    "REGISTRY", "Case", "Operator", "build", "conv", "creation", "einsum", "elementwise",
-    "indexing", "linear", "logic", "movement", "neural", "normalization", "operator", "padding",
-    "pooling", "quantization", "quantized", "recurrent", "reduction", "reshaping", "scatter",
-    "selection", "slicing", "softmax",
+    "REGISTRY", "Case", "Operator", "attention", "build", "conv", "creation", "einsum",
+    "elementwise", "indexing", "linear", "logic", "movement", "neural", "normalization",
+    "operator", "padding", "pooling", "quantization", "quantized", "recurrent", "reduction",
+    "reshaping", "scatter", "selection", "slicing", "softmax",
 ]  # fmt: skip
