@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
-from lightrnn.graph import BOOL, FLOAT32, INT64, Array, Attr, Dim, TensorType
-from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES
+from lightrnn.graph import BOOL, INT64, Array, Attr, Dim, TensorType
 from lightrnn.ops.arguments import (
     data_type,
     given,
@@ -21,16 +19,10 @@ from lightrnn.ops.arguments import (
     same_dtype,
     types_of,
 )
-from lightrnn.ops.broadcast import walk
-from lightrnn.ops.copying import emit_copy, row_major
-from lightrnn.ops.lowering import Emitter, Operand, Ref
+from lightrnn.ops.attention_lowering import Scores, emit_attention
+from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats, longs
-
-PARTS = 64
-"""Pieces that the work is cut into, whatever the number of threads."""
-EXACT = 2**24
-"""Numbers of keys below which each is exact as a float32."""
 
 Heads = tuple[Dim, Dim, Dim, Dim]
 """Batch, heads, steps, head size."""
@@ -94,9 +86,8 @@ class Attention(Operator):
         return n, heads, steps, hidden // heads if isinstance(hidden, int) else None
 
     def _sizes(self, inputs: Types) -> tuple[Heads, Heads, Dim]:
-        """Heads of Q, of the output with K's heads for its batch and heads, and all keys.
-
-        The second is (batch, kv heads, past steps, head size of V).
+        """(batch, heads, steps, head size) of Q, (batch, heads, steps of the past, head size) of V,
+        and the number of keys with those of the past. Raises GraphError.
         """
         q, k, v = given(inputs), given(inputs, 1), given(inputs, 2)
         if len({t.rank for t in (q, k, v)} - {None}) > 1:
@@ -175,7 +166,7 @@ class Attention(Operator):
         if (past := maybe(inputs, 4)) is not None:
             k, v = np.concatenate([past, k], 2), np.concatenate([given(inputs, 5), v], 2)
         allowed, bias = self._mask(inputs, q.shape[2], k.shape[2])
-        scale = q.shape[3] ** -0.5 if self.scale is None else self.scale
+        scale = max(q.shape[3], 1) ** -0.5 if self.scale is None else self.scale
         root = q.dtype.type(np.sqrt(scale))
         groups = q.shape[1] // max(k.shape[1], 1)
         with np.errstate(all="ignore"):
@@ -234,34 +225,17 @@ class Attention(Operator):
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
     ) -> bool:
-        q, v, mask = given(inputs), given(inputs, 2), maybe(inputs, 3)
-        y = outputs[0]
-        (batch, heads, steps, size), (_, groups, before, v_size), total = _known(
-            self._sizes(types_of(inputs))
-        )
-        if y is None or maybe(outputs, 3) is not None or self.softmax_precision not in (None, 1):
+        (_, heads, _, size), (_, kv_heads, *_), _ = self._sizes(types_of(inputs))
+        if maybe(outputs, 3) is not None or self.softmax_precision not in (None, 1):
             return False
-        if {q.type.dtype, v.type.dtype} != {FLOAT32} or total >= EXACT:
-            return False
-        if mask is not None and not mask.shape:
-            return False
-        k_ref, k_steps = _cache(emit, inputs, outputs, 1, groups, total)
-        v_ref, v_steps = _cache(emit, inputs, outputs, 2, groups, total)
-        if y.size == 0:
-            return True
-        bias, bias_steps = _bias(emit, mask)
-        parts, room = _room(batch * heads * steps, steps, size, v_size)
-        lengths = maybe(inputs, 6)
-        emit.call(
-            "attention", q, k_ref, v_ref, bias, lengths, y, emit.scratch(parts * room * 4),
-            parts, room, batch, heads, heads // groups, steps, size, v_size,
-            min(total, total if mask is None else mask.shape[-1]), before,
-            self.is_causal != 0, self.left_window_size, self.right_window_size,
-            size**-0.5 if self.scale is None else self.scale, self.softcap,
-            *_steps(q, heads), *k_steps, *v_steps, *_steps(y, heads),
-            *bias_steps, work=batch * heads * steps * total * (size + v_size),
+        assert isinstance(heads, int)
+        assert isinstance(kv_heads, int)
+        assert isinstance(size, int)
+        scores = Scores(
+            max(size, 1) ** -0.5 if self.scale is None else self.scale, self.softcap,
+            bool(self.is_causal), self.left_window_size, self.right_window_size,
         )  # fmt: skip
-        return True
+        return emit_attention(emit, inputs, outputs, heads, kv_heads, scores)
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -276,77 +250,6 @@ def _split(x: Array, heads: int | None) -> Array:
         return x
     assert heads is not None
     return np.swapaxes(x.reshape(*x.shape[:2], heads, x.shape[2] // heads), 1, 2)
-
-
-def _known(sizes: tuple[Heads, Heads, Dim]) -> Any:
-    """Sizes that are all numbers."""
-    return sizes
-
-
-def _steps(x: Operand, heads: int) -> tuple[int, int, int]:
-    """Elements from a batch, a head and a row to the next of [N, heads, L, E] or [N, L, H]."""
-    if len(x.shape) == 4:
-        _, h, rows, size = x.shape
-        return h * rows * size, rows * size, size
-    _, rows, hidden = x.shape
-    return rows * hidden, hidden // heads, hidden
-
-
-def _cache(
-    emit: Emitter,
-    inputs: Sequence[Operand | None],
-    outputs: Sequence[Operand | None],
-    which: int,
-    heads: int,
-    total: int,
-) -> tuple[Operand, tuple[int, int, int]]:
-    """Keys (which = 1) or values (2) after those of the past, and their steps."""
-    new, past, present = given(inputs, which), maybe(inputs, which + 3), maybe(outputs, which)
-    n, _, size = (
-        new.shape[0],
-        new.shape[1],
-        (new.shape[3] if len(new.shape) == 4 else new.shape[2] // max(heads, 1)),
-    )
-    if past is None and present is None:
-        return new, _steps(new, heads)
-    shape = (n, heads, total, size)
-    whole = present
-    if whole is None:
-        scratch = emit.scratch(prod(shape) * 4)
-        whole = Operand("", TensorType(FLOAT32, shape), scratch)
-    start = 0
-    for part in (past, new):
-        if part is not None:
-            batch, head, row = _steps(part, heads)
-            rows = part.shape[2 if len(part.shape) == 4 else 1]
-            emit_copy(
-                emit, part, whole, (n, heads, rows, size), (batch, head, row, 1), row_major(shape),
-                target_start=start * size,
-            )  # fmt: skip
-            start += rows
-    return whole, _steps(whole, heads)
-
-
-def _bias(emit: Emitter, mask: Operand | None) -> tuple[Operand | Ref | None, tuple[int, int, int]]:
-    """The mask as floats to add, and its steps from batch to batch, head to head, row to row."""
-    if mask is None or mask.size == 0:
-        return None, (0, 0, 0)
-    wide = (1,) * (4 - len(mask.shape)) + mask.shape
-    steps = [0 if size == 1 else step for size, step in zip(wide, row_major(wide), strict=True)]
-    place: Operand | Ref = mask
-    if mask.type.dtype == BOOL:
-        place = emit.scratch(mask.size * 4)
-        ends = [emit.constant(np.array([value], np.float32)) for value in (0, -np.inf)]
-        words = walk((mask.size,), ((mask.size,), (), ()))
-        emit.call("where", mask, *ends, place, 4, *words, work=4 * mask.size)
-    return place, (steps[0], steps[1], steps[2])
-
-
-def _room(items: int, steps: int, size: int, v_size: int) -> tuple[int, int]:
-    """How many pieces of scratch memory there are, and the floats of each."""
-    if steps < FEW_QUERIES:
-        return min(items, PARTS), KEYS
-    return min(items, PARTS), MOST_QUERIES * (5 + size + 3 * KEYS + v_size)
 
 
 def _four(rng: np.random.Generator, q: int, k: int, size: int = 8, v: int = 8) -> list[Array]:
