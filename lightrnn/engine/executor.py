@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lightrnn.engine.arena import (
     call_with_gil,
     call_without_gil,
 )
+from lightrnn.engine.dispatch import frame_call, signature_call
 from lightrnn.engine.interpret import evaluate
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
@@ -55,13 +57,11 @@ class Executor:
         except IndexError:
             arena = Arena()
         try:
-            frame = arena.frames.get(plan)
-            if frame is None:
-                frame = arena.make_frame(plan, self._library.addresses)
+            frame = arena.frames.get(plan) or self._new_frame(arena, plan)
             for place, array in zip(frame.inputs, arrays):  # noqa: B905
                 place[...] = array
             if frame.whole:
-                self._short(frame.whole, 0, 1)
+                self._short(frame.whole)
                 if frame.status[0]:
                     _raise(frame)
             else:
@@ -72,12 +72,28 @@ class Executor:
         finally:
             self._arenas.append(arena)
 
+    def _new_frame(self, arena: Arena, plan: Plan) -> Frame:
+        frame = arena.make_frame(plan, self._library.addresses)
+        if frame.whole:
+            arena.calls[plan.key] = frame_call(frame, self._short, _raise)
+        return frame
+
+    def dispatcher(
+        self,
+        prepared: Prepared,
+        names: Sequence[str],
+        otherwise: Callable[[Mapping[str, Any]], dict[str, Array]],
+    ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+        """A function of inputs by name; what is not ready to run goes to `otherwise`."""
+        dtypes = [prepared.graph.inputs[name].dtype for name in names]
+        return signature_call(names, dtypes, prepared, self._arenas, otherwise)
+
     def _run_steps(self, frame: Frame) -> None:
         for step in frame.steps:
             if isinstance(step, HostCall):
                 _evaluate(step)
             elif step.work < SHORT:
-                self._short(step.args, 0, 1)
+                self._short(step.args)
             else:
                 self._run_long(step)
             if frame.status[0]:
@@ -90,7 +106,7 @@ class Executor:
             or call.work < TEAM
             or not team_of(self._library).try_run(call.args, threads, call.work)
         ):
-            self._long(call.args, 0, 1)
+            self._long(call.args)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
         values = _values(tail.node, tail.operator, frame.tail_inputs)
