@@ -10,7 +10,8 @@ import numpy as np
 
 from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import DTYPES, FLOAT32, Array, Shape, TensorType
-from lightrnn.ops.arguments import axis_of, data_type, given, inferred, maybe, same_dtype
+from lightrnn.ops.arguments import axis_of, data_type, given, inferred, maybe, merged, same_dtype
+from lightrnn.ops.narrow import NARROW, Float, Integer
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
 
@@ -22,7 +23,9 @@ _REAL = ("float32", "float16", "int32")
 def check_element(t: TensorType | None, allowed: tuple[str, ...], what: str) -> None:
     """Raise UnsupportedError for an element type that is not allowed."""
     if t is not None and t.dtype.name not in allowed:
-        raise UnsupportedError(f"{what} is {t.dtype.name}, expected {', '.join(allowed)}")
+        raise UnsupportedError(
+            f"{what}: element type {t.dtype.name} is not supported, expected {', '.join(allowed)}"
+        )
 
 
 def saturated(x: Array, dtype: np.dtype[Any]) -> Array:
@@ -55,26 +58,26 @@ class Quantization(Operator):
             raise GraphError(f"block_size is {self.block_size}")
 
     def _check_scale(self, inputs: Types) -> None:
-        x, scale, zero = given(inputs), given(inputs, 1), maybe(inputs, 2)
-        if x.shape is None or scale.shape is None:
+        x = given(inputs)
+        if x.shape is None:
             return
-        if zero is not None and zero.shape is not None and len(zero.shape) != len(scale.shape):
-            raise GraphError(f"the zero point is {zero}, the scale is {scale}")
-        if all(d == 1 for d in scale.shape):
-            return
-        rank = len(x.shape)
-        if len(scale.shape) != (rank if self.block_size else 1):
-            raise GraphError(f"the scale is {scale}, the input {x}, block_size {self.block_size}")
-        axis = axis_of(self.axis, rank)
-        wanted: Shape = (x.shape[axis],)
-        if self.block_size:
-            size = x.shape[axis]
-            blocks = -(-size // self.block_size) if isinstance(size, int) else None
-            wanted = (*x.shape[:axis], blocks, *x.shape[axis + 1 :])
-        for t in (scale, zero):
-            for d, w in zip((() if t is None else t.shape) or (), wanted, strict=True) if t else ():
-                if isinstance(d, int) and isinstance(w, int) and d != w:
-                    raise GraphError(f"scale or zero point is {t}, expected {list(wanted)}")
+        for t in (given(inputs, 1), maybe(inputs, 2)):
+            if t is None or t.shape is None or all(d == 1 for d in t.shape):
+                continue
+            wanted = self._blocks(x.shape)
+            if len(t.shape) != len(wanted):
+                raise GraphError(f"a scale or zero point is {t}, expected {list(wanted)}")
+            for have, want in zip(t.shape, wanted, strict=True):
+                merged(have, want, "sizes of a scale or zero point and its blocks,")
+
+    def _blocks(self, shape: Shape) -> Shape:
+        """The shape of scales for an input of `shape`."""
+        axis = axis_of(self.axis, len(shape))
+        if not self.block_size:
+            return (shape[axis],)
+        size = shape[axis]
+        count = -(-size // self.block_size) if isinstance(size, int) else None
+        return (*shape[:axis], count, *shape[axis + 1 :])
 
     def _spread(self, value: Array, x: Array) -> Array:
         return spread(value, x.shape, self.axis, self.block_size)
@@ -85,13 +88,16 @@ class Quantization(Operator):
 class QuantizeLinear(Quantization):
     """saturate(round(x / y_scale) + y_zero_point), halves to even (ONNX QuantizeLinear 25).
 
-    precision: the type of the division, by default that of y_scale.
+    precision: the type of the division, by default that of y_scale. output_dtype: may be a type
+    that NumPy lacks; y is then of the type that carries it.
     """
 
     precision: int = 0
     saturate: int = 1
 
     def _dtype(self, zero: TensorType | None) -> np.dtype[Any]:
+        if self.output_dtype in NARROW:
+            return np.dtype(NARROW[self.output_dtype].carrier)
         wanted = data_type(self.output_dtype) if self.output_dtype else None
         if zero is not None and wanted not in (None, zero.dtype):
             raise GraphError(f"output_dtype is {wanted}, the zero point is {zero.dtype}")
@@ -102,7 +108,8 @@ class QuantizeLinear(Quantization):
         check_element(x, _REAL, "x")
         check_element(given(inputs, 1), _REAL, "y_scale")
         dtype = self._dtype(zero)
-        check_element(TensorType(dtype, None), _SMALL, "y")
+        if self.output_dtype not in NARROW:
+            check_element(TensorType(dtype, None), _SMALL, "y")
         self._check_scale(inputs)
         return (TensorType(dtype, x.shape),)
 
@@ -110,10 +117,16 @@ class QuantizeLinear(Quantization):
         dtype = inferred(self, inputs)[0].dtype
         x, scale, zero = given(inputs), given(inputs, 1), maybe(inputs, 2)
         kind = data_type(self.precision) if self.precision else scale.dtype
+        narrow = NARROW.get(self.output_dtype)
+        shift = 0.0 if zero is None else self._spread(zero, x).astype(np.float64)
         with np.errstate(all="ignore"):
             scaled = x.astype(kind) / self._spread(scale.astype(kind), x)
-            y = np.rint(scaled).astype(np.float64)
-            return (saturated(y if zero is None else y + self._spread(zero, x), dtype),)
+            if isinstance(narrow, Float):
+                return (narrow.convert(scaled + shift, bool(self.saturate), "nearest"),)
+            whole = np.rint(scaled).astype(np.float64) + shift
+            if isinstance(narrow, Integer):
+                whole = np.clip(whole, *narrow.limits)
+            return (saturated(whole, dtype),)
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -138,11 +151,14 @@ class QuantizeLinear(Quantization):
 @operator("DequantizeLinear", inputs="x x_scale x_zero_point?", outputs="y")
 @dataclass(frozen=True)
 class DequantizeLinear(Quantization):
-    """(x - x_zero_point) * x_scale (ONNX DequantizeLinear 25)."""
+    """(x - x_zero_point) * x_scale (ONNX DequantizeLinear 25).
+
+    x is float32 where it carries elements of eight or four bits.
+    """
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, scale, zero = given(inputs), given(inputs, 1), maybe(inputs, 2)
-        check_element(x, (*_SMALL, "int32"), "x")
+        check_element(x, (*_SMALL, "int32", "float32"), "x")
         check_element(scale, ("float32", "float16"), "x_scale")
         same_dtype((x, zero), "x and x_zero_point")
         self._check_scale(inputs)
@@ -153,7 +169,7 @@ class DequantizeLinear(Quantization):
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         dtype = inferred(self, inputs)[0].dtype
         x, scale, zero = given(inputs), given(inputs, 1), maybe(inputs, 2)
-        wide = x.astype(np.int64)
+        wide = x.astype(np.float64)
         wide = wide if zero is None else wide - self._spread(zero, x)
         with np.errstate(all="ignore"):
             return ((wide.astype(FLOAT32) * self._spread(scale, x)).astype(dtype),)
