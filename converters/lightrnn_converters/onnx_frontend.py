@@ -13,11 +13,12 @@ from lightrnn.errors import ConversionError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
-from lightrnn_converters import constants, equal_sizes
+from lightrnn.ops.narrow import NARROW
+from lightrnn_converters import constants, dimensions, microsoft
 from lightrnn_converters.bound import record
-from lightrnn_converters.equal_sizes import renamed
 from lightrnn_converters.lift import lift
 from lightrnn_converters.reader import Reader
+from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
 from lightrnn_converters.sizes import finer
@@ -73,7 +74,8 @@ def convert_onnx(
             _check_names(given or {}, sources, "graph")
     if verify:
         for name, (model, values) in references.items():
-            verify_onnx(graphs[name], model, values)
+            loose = microsoft.APPROXIMATE if microsoft.is_approximate(model) else RTOL
+            verify_onnx(graphs[name], model, values, loose)
     values = {name: fixed for name, (_, fixed) in references.items()}
     given = {**record(values), **(metadata or {})}
     save(destination, graphs, dtype=dtype, text=text, metadata=given)
@@ -91,13 +93,14 @@ def read(
     fixed = _bound(declared, bind or {})
     lifted = lift(model).graph
     reader = Reader()
+    numbers = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
     for name, kind in declared.items():
+        reader.declare(name, kind, numbers[name])
         if name in fixed:
             reader.know(name, fixed[name])
-        else:
-            reader.declare(name, kind)
     names = reader.read(lifted, {name: name for name in declared})
     for output in lifted.output:
+        _require_tensor(output, "output")
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -110,6 +113,7 @@ def read(
     _check_states(graph)
     graph = _refuse_problems(graph, reader.problems)
     _note_outputs(model.graph, graph)
+    _note_carried(model.graph)
     return checked(_with_equal_sizes(simplify(graph), reader.types))
 
 
@@ -126,11 +130,11 @@ def checked(graph: Graph) -> Graph:
 
 def _with_equal_sizes(graph: Graph, types: Mapping[str, TensorType]) -> Graph:
     """The graph with one name in its signature for sizes that its nodes take for one."""
-    sizes = equal_sizes.same(graph.nodes, types)
+    sizes = dimensions.same(graph.nodes, types)
     return replace(
         graph,
-        inputs={n: renamed(t, sizes) for n, t in graph.inputs.items()},
-        outputs={n: renamed(t, sizes) for n, t in graph.outputs.items()},
+        inputs={n: dimensions.renamed(t, sizes) for n, t in graph.inputs.items()},
+        outputs={n: dimensions.renamed(t, sizes) for n, t in graph.outputs.items()},
     )
 
 
@@ -150,40 +154,24 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     for value in graph.input:
         if value.name in initialized:
             continue
-        if not value.type.HasField("tensor_type"):
-            raise ConversionError(f"input {value.name!r} is not a tensor")
+        _require_tensor(value, "input")
         proto = value.type.tensor_type
         try:
-            dtype = constants.element_type(proto.elem_type)
+            dtype = constants.element_type(proto.elem_type, carried=True)
         except UnsupportedError as error:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
         types[value.name] = TensorType(dtype, shape)
-    types = _named(types)
-    _check_names(dims, _names(types), "dimension")
+    types = dimensions.named(types)
+    _check_names(dims, dimensions.names(types), "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
 
 
-def _names(types: Mapping[str, TensorType]) -> set[str]:
-    return {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
-
-
-def _named(types: Mapping[str, TensorType]) -> dict[str, TensorType]:
-    """The types with names for sizes that have none, after their input and axis."""
-    taken = _names(types)
-
-    def name(base: str) -> str:
-        return base if base not in taken else name(f"{base}_")
-
-    return {
-        tensor: TensorType(
-            kind.dtype,
-            None if kind.shape is None else tuple(
-                name(f"{tensor}_{k}") if d is None else d for k, d in enumerate(kind.shape)
-            ),
-        )
-        for tensor, kind in types.items()
-    }  # fmt: skip
+def _require_tensor(value: Any, what: str) -> None:
+    kind = value.type.WhichOneof("value") or "tensor_type"
+    if kind != "tensor_type":
+        name = kind.removesuffix("_type")
+        raise ConversionError(f"{what} {value.name!r}: {name} values are not supported")
 
 
 def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:
@@ -251,6 +239,14 @@ def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
         raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
     kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
     return replace(graph, nodes=kept)
+
+
+def _note_carried(declared: Any) -> None:
+    """Log inputs and outputs whose element type is not the one that the source declares."""
+    for value in (*declared.input, *declared.output):
+        kind = NARROW.get(value.type.tensor_type.elem_type)
+        if kind is not None:
+            _log.info("%r is %s in the source and %s here", value.name, kind.name, kind.carrier)
 
 
 def _note_outputs(declared: Any, graph: Graph) -> None:

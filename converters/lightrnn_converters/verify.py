@@ -61,11 +61,11 @@ def verify(
     return _report(model, name, generated(stored, run), rtol, atol)
 
 
-def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any]) -> None:
+def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any], rtol: float = RTOL) -> None:
     """Compare a converted graph with onnxruntime, before it is written.
 
-    bound: values of inputs that the graph no longer has. Logs a note where onnxruntime is missing
-    or does not run the model. Raises VerificationError.
+    bound: values of inputs that the graph no longer has. rtol: as in `verify`. Logs a note where
+    onnxruntime is missing or does not run the model. Raises VerificationError.
     """
     try:
         run = OnnxRuntime(proto, bound)
@@ -73,16 +73,19 @@ def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any]) -> None:
     except ConversionError as error:
         _log.warning("the conversion was not verified: %s", error)
         return
-    require_agreement(graph, trials, "onnxruntime")
+    require_agreement(graph, trials, "onnxruntime", rtol)
 
 
 def require_agreement(
-    graph: Graph, trials: Iterable[tuple[Feeds, Mapping[str, Array]]], reference: str
+    graph: Graph,
+    trials: Iterable[tuple[Feeds, Mapping[str, Array]]],
+    reference: str,
+    rtol: float = RTOL,
 ) -> None:
     """Raise VerificationError unless a graph gives the results wanted of it."""
     model = Model(to_bytes(graph))
     try:
-        report = _report(model, "main", trials, RTOL, ATOL)
+        report = _report(model, "main", trials, rtol, ATOL)
     except (GraphError, InputError, DataError) as error:
         raise VerificationError(
             f"{reference} runs the model, lightrnn does not: {error}"
@@ -134,6 +137,8 @@ class OnnxRuntime:
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
+        # What ONNX says of DequantizeLinear, not a product of bytes in its place.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = runtime.InferenceSession(
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -110,6 +110,7 @@ class Binder:
             raise type(error)(f"{node}: {error}") from None
         wanted = list(zip(node.outputs, types, strict=False))
         if any(name and t.value is None and not t.is_concrete for name, t in wanted):
+            self._types.update((name, TensorType(t.dtype, None)) for name, t in wanted if name)
             return False
         if all(not name or t.value is not None for name, t in wanted):
             for name, t in wanted:
@@ -287,10 +288,11 @@ class Binder:
             name: kind.value for name, kind in self._types.items() if kind.value is not None
         }
         unknown = [name for name in live if name not in known]
+        made = [name for name in node.outputs if name]
         return Tail(
             node,
             op,
             tuple(self._place(n) if n else None for n in node.inputs),
             tuple((name, self._place(name)) for name in unknown),
-            self._prepared.rest(split, {n: self._type(n) for n in unknown}, known),
+            self._prepared.rest(split, {n: self._type(n) for n in [*unknown, *made]}, known),
         )

@@ -108,13 +108,11 @@ class Prepared:
         return [n for n in dict.fromkeys([*needed, *self.graph.outputs]) if n in made]
 
     def rest(
-        self, split: int, live: Mapping[str, TensorType], known: Mapping[str, Array]
+        self, split: int, inputs: Mapping[str, TensorType], known: Mapping[str, Array]
     ) -> Prepared:
-        """What follows node `split`: its outputs and the live tensors are inputs."""
+        """What follows node `split`. inputs: its outputs, and the live tensors not `known`."""
         made = {o for node, _ in self.nodes[: split + 1] for o in node.outputs if o}
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
-        unknown = TensorType(np.dtype(np.float32), None)
-        inputs = {**live, **{o: unknown for o in self.nodes[split][0].outputs if o}}
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
         return Prepared(fold(graph), self._store, self.lasting)

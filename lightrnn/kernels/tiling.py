@@ -23,15 +23,16 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
 
-def make_tile(rows: int, panels: int) -> Callable[..., Any]:
+def make_tile(rows: int, panels: int, *, turned: bool = False) -> Callable[..., Any]:
     """A function that computes one tile: c = init + a·b.
 
-    a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16]. init, c: rows `ldi` and `ldc`
-    apart; init may be null for zeros. tail: columns of the last panel that exist, 1 to 16.
+    a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16]. init, c:
+    rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the last panel that
+    exist, 1 to 16.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
-    name = f"tile_{rows}x{panels}"
+    name = f"tile_{rows}x{panels}{'_turned' * turned}"
     lines = [f"def {name}(a, lda, b, k, init, ldi, c, ldc, tail):", "    if null(init):"]
     lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
     lines += ["    else:"]
@@ -41,7 +42,7 @@ def make_tile(rows: int, panels: int) -> Callable[..., Any]:
     lines += ["    for i in range(k):"]
     lines += [f"        b{p} = load(b, ({p} * k + i) * 16)" for p in range(panels)]
     for r in range(rows):
-        lines += [f"        v = broadcast(a, {r} * lda + i)"]
+        lines += [f"        v = broadcast(a, {f'i * lda + {r}' if turned else f'{r} * lda + i'})"]
         lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
     lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
     scope: dict[str, Any] = {**vars(simd), "load_some": load_some, "store_some": store_some}

@@ -1,8 +1,9 @@
-"""One name for sizes that must be equal, whatever an exporter called them.
+"""Names of dimensions: one for each, and one for those that must be equal.
 
-Exporters often give every axis of every input a name of its own. A recurrent layer takes its input,
-its initial states and its lengths for one batch, and Concat joins tensors that agree on all other
-axes; so the model runs for inputs that agree alone, and its signature can say so.
+Exporters often leave axes without a name, or give every axis of every input one of its own. A
+recurrent layer takes its input, its initial states and its lengths for one batch, and Concat joins
+tensors that agree on all other axes; so the model runs for inputs that agree alone, and its
+signature can say so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,27 @@ _BATCH = {0: {0: 1, 4: 0, 5: 1, 6: 1}, 1: {0: 0, 4: 0, 5: 0, 6: 0}}
 """The axis of the batch in the inputs of recurrent operators, by layout and slot."""
 
 Types = Mapping[str, TensorType]
+
+
+def names(types: Types) -> set[str]:
+    """All names of sizes."""
+    return {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
+
+
+def named(types: Types) -> dict[str, TensorType]:
+    """The types with names for sizes that have none, after their tensor and axis."""
+    taken = names(types)
+
+    def name(base: str) -> str:
+        return base if base not in taken else name(f"{base}_")
+
+    def complete(tensor: str, kind: TensorType) -> TensorType:
+        if kind.shape is None:
+            return kind
+        dims = (name(f"{tensor}_{k}") if d is None else d for k, d in enumerate(kind.shape))
+        return TensorType(kind.dtype, tuple(dims))
+
+    return {tensor: complete(tensor, kind) for tensor, kind in types.items()}
 
 
 def same(nodes: Iterable[Node], types: Types) -> dict[str, Dim]:
