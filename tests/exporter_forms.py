@@ -172,8 +172,12 @@ def gru_steps(w: Writer) -> Any:
 def stored_small(w: Writer) -> Any:
     """Weights as float16 and as int8 with a zero point and a scale, widened in the graph."""
     w_ = w.add("Cast", w.constant(weights(1, 4 * H, I), np.float16), to=1)
-    quantized = w.add("Cast", w.constant(np.round(weights(1, 4 * H, H) * 100), np.int8), to=1)
-    r_ = w.add("Mul", w.add("Sub", quantized, w.constant(3)), w.constant(0.01))
+    quantized = w.constant(np.round(weights(1, 4 * H, H) * 100), np.int8)
+    if w.opset >= 10:
+        r_ = w.add("DequantizeLinear", quantized, w.constant(0.01), w.constant(3, np.int8))
+    else:
+        wide = w.add("Cast", quantized, to=1)
+        r_ = w.add("Mul", w.add("Sub", wide, w.constant(3)), w.constant(0.01))
     y = w.add("LSTM", "x", w_, r_, hidden_size=H)
     return w.model(TIME_MAJOR, {"y": w.squeeze(y, 1)})
 
