@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.graph import Array
+from tests.onnx_models import INT64
 from tests.onnx_writer import Writer, weights
 
 T, N, I, H = "time", "batch", 5, 6  # noqa: E741
@@ -265,6 +266,47 @@ def squeezed_by_if(w: Writer) -> Any:
     return w.model(TIME_MAJOR, {"y": w.squeeze(y, 1), "scores": scores})
 
 
+def learned_state(w: Writer) -> Any:
+    """A learned state expanded to the batch as torch writes it: -1 in a list keeps a size."""
+    sizes = w.add("Concat", w.ints(-1), w.size("x", 1), w.ints(-1), axis=0)
+    ones = w.filled((w.add("Shape", sizes),), 1, np.int64)
+    kept = w.add("Equal", sizes, w.add("Mul", ones, w.constant(-1, np.int64)))
+    state = w.add("Expand", w.constant(weights(2, 1, H)), w.add("Where", kept, ones, sizes))
+    matrices = [w.constant(weights(2, 3 * H, k)) for k in (I, H)]
+    y, last = w.add(
+        "GRU", "x", *matrices, "", "", state, outputs=2, hidden_size=H, direction="bidirectional"
+    )
+    return w.model(TIME_MAJOR, {"y": y, "last": last})
+
+
+def masked_by_lengths(w: Writer) -> Any:
+    """Outputs and a mean under a mask of lengths: Range, Less, Cast, Mul, ReduceSum, Div."""
+    y = w.add("LSTM", "x", *(w.constant(weights(1, 4 * H, k)) for k in (I, H)), hidden_size=H)
+    y = w.squeeze(y, 1)
+    steps = w.add("Range", w.constant(0, np.int64), w.squeeze(w.size("x", 0), 0),
+                  w.constant(1, np.int64))  # fmt: skip
+    mask = w.add("Less", w.unsqueeze(steps, 1), w.unsqueeze("lengths", 0))
+    masked = w.add("Mul", y, w.unsqueeze(w.add("Cast", mask, to=1), 2))
+    count = w.unsqueeze(w.add("Cast", "lengths", to=1), 1)
+    mean = w.add("Div", w.reduce("ReduceSum", masked, 0, keepdims=0), count)
+    return _with_lengths(w, {"y": masked, "mean": mean})
+
+
+def last_by_length(w: Writer) -> Any:
+    """Each row's last output within its length, which the layer is not told: GatherND."""
+    y = w.add("RNN", "x", *(w.constant(weights(1, H, k)) for k in (I, H)), hidden_size=H)
+    rows = w.add("Range", w.constant(0, np.int64), w.squeeze(w.size("x", 1), 0),
+                 w.constant(1, np.int64))  # fmt: skip
+    last = w.add("Sub", "lengths", w.constant(1, np.int64))
+    places = w.add("Concat", w.unsqueeze(last, 1), w.unsqueeze(rows, 1), axis=1)
+    return _with_lengths(w, {"y": w.add("GatherND", w.squeeze(y, 1), places)})
+
+
+def _with_lengths(w: Writer, outputs: Mapping[str, str]) -> Any:
+    inputs = {**TIME_MAJOR, "lengths": (N,)}
+    return w.model(inputs, outputs, dtypes={"lengths": INT64})
+
+
 def laid_out(w: Writer, layout: int) -> Any:
     """A batch-major layer: by layout 1, or by layout 0 between transposes."""
     state, x = w.constant(weights(1, 1, 2 * H)), "x"
@@ -304,6 +346,9 @@ FORMS = {
         Form(masked_steps, ops("MatMul Add Gather Slice Greater Cast Where Tanh Mul Sub")),
         Form(steps_of_a_sequence, ops("Gemm Add Relu Concat"), since=11),
         Form(sizes_in_int32, ops("RNN Transpose Linear Expand"), since=8),
+        Form(learned_state, ops("GRU Expand"), since=9),
+        Form(masked_by_lengths, ops("LSTM Less Cast Mul ReduceSum Div"), since=11),
+        Form(last_by_length, ops("RNN Sub Concat GatherND"), since=11),
         Form(squeezed_by_if, ops("LSTM Gemm"), since=11),
     )
 }

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import lightrnn
 from lightrnn.graph import Array
 from tests.exporter_forms import FORMS, Form, H, I, N, T, laid_out, ops
-from tests.onnx_models import FLOAT, run
+from tests.onnx_models import FLOAT, INT64, run
 from tests.onnx_writer import Writer
 
 OPSETS = (7, 9, 11, 13, 14, 17, 22)
@@ -37,13 +37,18 @@ def _cases() -> Iterator[Any]:
 
 
 def feeds(proto: Any, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
+    """Random inputs; integers are lengths, of which the first is all the steps."""
     rng = np.random.default_rng(seed)
-    return {
-        i.name: rng.standard_normal(
-            [sizes.get(d.dim_param, d.dim_value) for d in i.type.tensor_type.shape.dim]
-        ).astype(np.float32)
-        for i in proto.graph.input
-    }
+    given = {}
+    for value in proto.graph.input:
+        kind = value.type.tensor_type
+        shape = [sizes.get(d.dim_param, d.dim_value) for d in kind.shape.dim]
+        if kind.elem_type == INT64:
+            given[value.name] = rng.integers(1, sizes[T] + 1, shape)
+            given[value.name][0] = sizes[T]
+        else:
+            given[value.name] = rng.standard_normal(shape).astype(np.float32)
+    return given
 
 
 def converted(proto: Any, **options: Any) -> lightrnn.Model:
