@@ -18,14 +18,13 @@ from lightrnn.engine.arena import (
     call_without_gil,
 )
 from lightrnn.engine.dispatch import frame_call, signature_call
-from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
 from lightrnn.engine.team import Team
 from lightrnn.errors import DataError
-from lightrnn.graph import Array, Node
+from lightrnn.graph import Array
 from lightrnn.native.library import Library
-from lightrnn.ops import Operator
 
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
@@ -109,7 +108,7 @@ class Executor:
             self._long(call.args)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
-        values = _values(tail.node, tail.operator, frame.tail_inputs)
+        values = evaluate_operator(tail.node, tail.operator, frame.tail_inputs)
         made = dict(zip(tail.node.outputs, values, strict=False))
         made.update((name, a) for (name, _), a in zip(tail.live, frame.live, strict=True))
         arrays = [made[name] for name in tail.rest.graph.inputs]
@@ -124,21 +123,12 @@ class Executor:
 def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
     """The outputs by NumPy semantics alone, where there is no library for this machine."""
     feeds = dict(zip(prepared.graph.inputs, arrays, strict=True))
-    with np.errstate(all="ignore"):
-        outputs = evaluate(prepared.graph, feeds)
+    outputs = evaluate(prepared.graph, feeds)
     return [np.array(outputs[name]) for name in prepared.graph.outputs]
 
 
-def _values(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-    try:
-        with np.errstate(all="ignore"):
-            return operator.evaluate(*inputs)
-    except DataError as error:
-        raise DataError(f"{node}: {error}") from None
-
-
 def _evaluate(call: HostCall) -> None:
-    values = _values(call.step.node, call.step.operator, call.inputs)
+    values = evaluate_operator(call.step.node, call.step.operator, call.inputs)
     for place, value in zip(call.outputs, values, strict=False):
         if place is not None:
             place[...] = value

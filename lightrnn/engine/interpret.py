@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from lightrnn.errors import DataError
 from lightrnn.graph import Array, Graph, Node
-from lightrnn.ops import build
+from lightrnn.ops import Operator, build
 
 
 def evaluate_node(node: Node, inputs: Iterable[Array | None]) -> tuple[Array, ...]:
     """All outputs of one node. Raises DataError with the node's name."""
+    return evaluate_operator(node, build(node), inputs)
+
+
+def evaluate_operator(
+    node: Node, operator: Operator, inputs: Iterable[Array | None]
+) -> tuple[Array, ...]:
+    """The same for a node whose operator is built; floats overflow and divide without a warning."""
     try:
-        return build(node).evaluate(*inputs)
+        with np.errstate(all="ignore"):
+            return operator.evaluate(*inputs)
     except DataError as error:
         raise DataError(f"{node}: {error}") from None
 

@@ -5,32 +5,51 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from lightrnn.engine.bind import Binder
 from lightrnn.engine.fuse import fuse_bias
-from lightrnn.engine.interpret import evaluate_node
+from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
+from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
+
+FOLDED_BYTES = 2**28
+"""What folding may add to a graph; four times the size of its constants where that is more."""
 
 MAX_PLANS = 64
 """Plans kept for one graph; a plan holds no memory of its own but small constants."""
 
 
 def fold(graph: Graph) -> Graph:
-    """The graph with every node evaluated whose inputs are constants."""
+    """The graph with every node evaluated whose inputs are constants, memory permitting."""
     constants = dict(graph.constants)
+    left = max(FOLDED_BYTES, 4 * sum(a.nbytes for a in constants.values()))
     nodes = []
     for node in graph.nodes:
         if all(not name or name in constants for name in node.inputs):
-            values = evaluate_node(node, (constants[n] if n else None for n in node.inputs))
-            constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
-        else:
-            nodes.append(node)
+            inputs = [constants[n] if n else None for n in node.inputs]
+            operator = build(node)
+            nbytes = _bytes_of(node, operator, inputs)
+            if nbytes <= left:
+                left -= nbytes
+                values = evaluate_operator(node, operator, inputs)
+                constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
+                continue
+        nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _bytes_of(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> int:
+    """Memory that the results of a node on constants take."""
+    types = [None if a is None else TensorType.of(a) for a in inputs]
+    return sum(
+        prod(t.sizes, start=t.dtype.itemsize) for t in infer(node, operator, types) if t.is_concrete
+    )
 
 
 def prune(graph: Graph, outputs: Iterable[str]) -> Graph:

@@ -66,6 +66,7 @@ class Conv(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:
@@ -153,6 +154,7 @@ class ConvTranspose(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:

@@ -68,6 +68,7 @@ class MaxPool(Pool):
     """
 
     storage_order: int = 0
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -110,6 +111,7 @@ class AveragePool(Pool):
     """The mean of each window, with or without the padding in it (ONNX AveragePool 22)."""
 
     count_include_pad: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -153,6 +155,8 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 class GlobalPool(Operator):
     """The base of pools over all spatial axes: [N, C, ...] to [N, C, 1, ...]."""
+
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)

@@ -72,6 +72,8 @@ class Operator:
     name: ClassVar[str]
     inputs: ClassVar[Slots]
     outputs: ClassVar[Slots]
+    kinds: ClassVar[str] = "biuf"
+    """Elements that the first input may have: bool, signed, unsigned, float, by NumPy's letters."""
     rtol: ClassVar[float] = 1e-6
     """How far native results may be from the oracle, relative to the result's largest element."""
 
