@@ -7,3 +7,5 @@ NODES = 200_000
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000
+NESTING = 16
+"""Graphs inside each other's nodes."""
