@@ -144,7 +144,7 @@ def test_values_are_quantized_to_the_type_of_the_zero_point(kind: Any) -> None:
     )  # fmt: skip
     proto.graph.initializer.append(_narrow_constant("zero", 0, kind))
     x = np.array([-1e4, -7.3, -4.2, -0.26, 0.0, 0.25, 1.3, 3.6, 1e4], np.float32)
-    info = ml_dtypes.iinfo(kind) if "int" in kind.__name__ else ml_dtypes.finfo(kind)
+    info = (ml_dtypes.iinfo if "int" in kind.__name__ else ml_dtypes.finfo)(kind)
     steps = x / 0.5 if "float" in kind.__name__ else np.rint(x / 0.5)
     wanted = np.clip(steps, float(info.min), float(info.max)).astype(kind).astype(np.float32)
     np.testing.assert_array_equal(_converted(proto)(x), wanted)

@@ -111,7 +111,7 @@ def read(
         states=dict(states or {}),
     )
     _check_states(graph)
-    graph = _refuse_problems(graph, reader.problems)
+    graph = _refuse_problems(graph, reader)
     _note_outputs(model.graph, graph)
     _note_carried(model.graph)
     return checked(_with_equal_sizes(simplify(graph), reader.types))
@@ -223,21 +223,13 @@ def _check_states(graph: Graph) -> None:
         _check_names({output: name}, graph.outputs, "output")
 
 
-def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
+def _refuse_problems(graph: Graph, reader: Reader) -> Graph:
     """Raise one UnsupportedError for all nodes that are needed and cannot be computed."""
-    needed = set(graph.outputs)
-    found = []
-    for k in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[k]
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            if k in problems:
-                found.append(problems[k])
-    if found:
-        listed = "\n  ".join(dict.fromkeys(reversed(found)))
+    if found := reader.needed_problems(graph.outputs):
+        listed = "\n  ".join(dict.fromkeys(found))
         count = f"{len(found)} nodes" if len(found) > 1 else "one node"
         raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
-    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
+    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in reader.problems)
     return replace(graph, nodes=kept)
 
 

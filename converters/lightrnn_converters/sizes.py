@@ -54,20 +54,21 @@ class Sizes:
         return found
 
     def refined(
-        self, node: Node, types: Sequence[TensorType | None], result: TensorType
-    ) -> TensorType:
-        """The type of a Reshape's or Expand's result, with the sizes that its list names."""
-        wanted = self._lists.get(node.inputs[1]) if len(node.inputs) > 1 else None
-        source = types[0]
+        self, node: Node, types: Sequence[TensorType | None], results: tuple[TensorType, ...]
+    ) -> tuple[TensorType, ...]:
+        """The types of a node's results; of Reshape and Expand with the sizes that a list names."""
+        if node.op not in ("Reshape", "Expand"):
+            return results
+        wanted, source, (result,) = self._lists.get(node.inputs[1]), types[0], results
         if wanted is None or source is None or source.shape is None or result.shape is None:
-            return result
-        if node.op == "Reshape" and not node.attrs.get("allowzero", 0):
-            dims = self._reshaped(source.shape, wanted)
-        elif node.op == "Expand":
+            return results
+        if node.op == "Expand":
             dims = self._expanded(source.shape, wanted, len(result.shape))
+        elif not node.attrs.get("allowzero", 0):
+            dims = self._reshaped(source.shape, wanted)
         else:
-            return result
-        return finer(result, TensorType(result.dtype, dims))
+            return results
+        return (finer(result, TensorType(result.dtype, dims)),)
 
     def _reshaped(self, source: Shape, wanted: Array) -> Shape:
         """Sizes that a list of a Reshape names; 0 copies a size, -1 is what is left."""

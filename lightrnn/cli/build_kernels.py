@@ -22,10 +22,13 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     import logging
 
+    from lightrnn.errors import NativeError
     from lightrnn.native import library
 
     _check_possible()
     path = library.cached_path()
+    if path is None:
+        raise NativeError("no folder to put the kernels in: set HOME or XDG_CACHE_HOME")
     if sys.stderr.isatty():
         print("compiling; this takes some minutes", file=sys.stderr)
     level = _build(path)

@@ -62,9 +62,11 @@ def _reason() -> str:
     """Why there is no library."""
     from lightrnn.native import library
 
-    if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
+    if not library.is_wanted():
         return "LIGHTRNN_NATIVE is 0"
-    places = (library.PACKAGED, library.cached_path())
+    if not library.is_supported():
+        return f"there are no kernels for {platform.system()} on {platform.machine()}"
+    places = [path for path in (library.PACKAGED, library.cached_path()) if path is not None]
     for path in places:
         if os.path.exists(path):
             return f"{path} has nothing that this CPU runs"

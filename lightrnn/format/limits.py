@@ -7,6 +7,5 @@ NODES = 200_000
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000
-RANK = 16
-SIZE = 2**48
-"""A dimension, and the elements of a tensor."""
+NESTING = 16
+"""Graphs inside each other's nodes."""

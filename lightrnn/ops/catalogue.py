@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MODULES = {
     "attention": "Attention",
+    "control": "If Loop Scan",
     "conv": "Conv ConvTranspose",
     "creation": "ConstantOfShape EyeLike OneHot Range Shape Size Trilu",
     "einsum": "Einsum",

@@ -68,6 +68,7 @@ class Conv(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:
@@ -171,6 +172,7 @@ class ConvTranspose(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:

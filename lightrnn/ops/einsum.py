@@ -56,6 +56,7 @@ class Einsum(Operator):
     equation: str
 
     rtol = 4e-6
+    kinds = "iuf"
 
     def __post_init__(self) -> None:
         Equation.parse(self.equation)

@@ -86,6 +86,7 @@ class MatMul(Operator):
     """Matrix product with NumPy's broadcasting of leading axes (ONNX MatMul)."""
 
     rtol = 2e-6
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = inputs
@@ -193,6 +194,7 @@ class Gemm(Operator):
     transB: int = 0  # noqa: N815
 
     rtol = 2e-6
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = inputs[:2]

@@ -71,6 +71,7 @@ class MaxPool(Pool):
     """
 
     storage_order: int = 0
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -113,6 +114,7 @@ class AveragePool(Pool):
     """The mean of each window, with or without the padding in it (ONNX AveragePool 22)."""
 
     count_include_pad: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -157,6 +159,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
 class GlobalPool(Operator):
     """The base of pools over all spatial axes: [N, C, ...] to [N, C, 1, ...]."""
 
+    kinds = "f"
     reduction: ClassVar[str]
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:

@@ -95,6 +95,8 @@ class QuantizeLinear(Quantization):
     precision: int = 0
     saturate: int = 1
 
+    kinds = "if"
+
     def _dtype(self, zero: TensorType | None) -> np.dtype[Any]:
         if self.output_dtype in NARROW:
             return np.dtype(NARROW[self.output_dtype].carrier)
@@ -156,6 +158,8 @@ class DequantizeLinear(Quantization):
     x is float32 where it carries elements of eight or four bits.
     """
 
+    kinds = "iuf"
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, scale, zero = given(inputs), given(inputs, 1), maybe(inputs, 2)
         check_element(x, (*_SMALL, "int32", "float32"), "x")
@@ -195,6 +199,8 @@ class DequantizeLinear(Quantization):
 @dataclass(frozen=True)
 class DynamicQuantizeLinear(Operator):
     """uint8 with a scale and zero point that cover all of x and 0 (ONNX 11)."""
+
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)

@@ -55,6 +55,8 @@ class MatMulInteger(Operator):
     Zero points are scalars, or one for each row of A and each column of B.
     """
 
+    kinds = "iu"
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = given(inputs), given(inputs, 1)
         for t, zero, what in ((a, maybe(inputs, 2), "A"), (b, maybe(inputs, 3), "B")):
@@ -91,6 +93,8 @@ class MatMulInteger(Operator):
 @dataclass(frozen=True)
 class QLinearMatMul(Operator):
     """A product of quantised matrices, quantised (ONNX QLinearMatMul 21)."""
+
+    kinds = "iu"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         for k, what in ((1, "a_scale"), (4, "b_scale"), (6, "y_scale")):
@@ -132,6 +136,8 @@ def _check_bytes(inputs: Types, pairs: tuple[tuple[int, int], ...]) -> None:
 @dataclass(frozen=True)
 class _Convolution(Conv):
     """The sums of a convolution of bytes; X is centred before its padding, which is 0."""
+
+    kinds = "iu"
 
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]

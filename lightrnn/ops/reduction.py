@@ -45,6 +45,7 @@ class Reduction(Operator):
 
     keepdims: int = 1
     noop_with_empty_axes: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The reduction, in NumPy, without the reduced axes."""
@@ -138,6 +139,8 @@ class ReduceMean(Reduction):
 @operator("ReduceMax", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMax(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.max(x, axis=axes, initial=lowest(x.dtype)))
 
@@ -145,6 +148,8 @@ class ReduceMax(Reduction):
 @operator("ReduceMin", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMin(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.min(x, axis=axes, initial=highest(x.dtype)))
 
@@ -211,6 +216,7 @@ class ArgReduction(Operator):
     axis: int = 0
     keepdims: int = 1
     select_last_index: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axis: int) -> Array:
         """The first place, in NumPy."""
@@ -277,6 +283,7 @@ class CumSum(Operator):
 
     exclusive: int = 0
     reverse: int = 0
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, axis = given(inputs), given(inputs, 1)
