@@ -263,6 +263,19 @@ def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None
     np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)
 
 
+def test_what_is_made_from_values_keeps_its_type() -> None:
+    graph = Graph(
+        {"x": TensorType(FLOAT32, ("N",))},
+        {"found": TensorType(INT64, (1, None)), "twice": TensorType(INT64, (1, None))},
+        (Node("NonZero", ("x",), ("found",)), Node("Add", ("found", "found"), ("twice",))),
+        {},
+    )
+    found, twice = run(executor(1), prepared(graph), np.array([0, 3, 0, 1], np.float32))
+    assert found.dtype == twice.dtype == np.int64
+    np.testing.assert_array_equal(found, [[1, 3]])
+    np.testing.assert_array_equal(twice, [[2, 6]])
+
+
 def test_folding_stays_within_memory_and_raises_no_warnings() -> None:
     graph = Graph(
         {},

@@ -38,7 +38,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--dtype", help="how weights are stored: float32, float16, bfloat16")
     for name, kind, form, text in (
         ("--bind", value_pair, "NAME=VALUE", "fix the value of an input"),
-        ("--dim", size_pair, "NAME=N", "fix the size of a named dimension"),
+        ("--dim", size_pair, "NAME=N", "fix a dimension; INPUT_AXIS if it has no name"),
         ("--state", name_pair, "IN=OUT", "feed an output to an input at the next step"),
     ):
         parser.add_argument(name, type=kind, metavar=form, action="append", help=text)

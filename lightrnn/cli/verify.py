@@ -17,6 +17,7 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
     parser.add_argument("reference", metavar="REFERENCE", help="the .onnx file it came from")
     parser.add_argument("--npz", metavar="IN.npz", help="inputs; random ones by default")
+    parser.add_argument("--graph", metavar="NAME", help="which of the file's graphs; the first")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model)
     feeds = None if args.npz is None else read_arrays(args.npz)
     verify = frontends.find(frontends.VERIFIERS, "onnx")
-    report = verify(model, args.reference, feeds)
+    report = verify(model, args.reference, feeds, graph=args.graph)
     say(report)
     if not report.passed:
         raise VerificationError(f"{args.model} differs from {args.reference}")

@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from lightrnn.engine.bind import Binder
+from lightrnn.engine.control import PreparedControl, absorb
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
@@ -19,6 +20,7 @@ from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
 from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
+from lightrnn.ops.control import Control
 
 FOLDED_BYTES = 2**28
 """What folding may add to a graph; four times the size of its constants where that is more."""
@@ -28,7 +30,10 @@ MAX_PLANS = 64
 
 
 def fold(graph: Graph) -> Graph:
-    """The graph with every node evaluated whose inputs are constants, memory permitting."""
+    """The graph with every node evaluated whose inputs are constants, memory permitting.
+
+    Those that hold graphs are left: a file must not make loading take for ever.
+    """
     constants = dict(graph.constants)
     left = max(FOLDED_BYTES, 4 * sum(a.nbytes for a in constants.values()))
     nodes = []
@@ -37,7 +42,7 @@ def fold(graph: Graph) -> Graph:
             inputs = [constants[n] if n else None for n in node.inputs]
             operator = build(node)
             nbytes = _bytes_of(node, operator, inputs)
-            if nbytes <= left:
+            if nbytes <= left and not isinstance(operator, Control):
                 left -= nbytes
                 values = evaluate_operator(node, operator, inputs)
                 constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
@@ -120,10 +125,17 @@ class Prepared:
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
-        steps = [(node, build(node)) for node in self.graph.nodes]
+        self._store = store
+        steps = [(node, self._operator(node)) for node in self.graph.nodes]
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
-        self._store = store
+
+    def _operator(self, node: Node) -> Operator:
+        operator = build(node)
+        if not isinstance(operator, Control):
+            return operator
+        bodies = [prepare(g, tuple(g.outputs), self._store) for g in operator.graphs]
+        return PreparedControl(operator, bodies)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -171,7 +183,7 @@ def prepare(
     encodings: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
+    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store, None, encodings)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

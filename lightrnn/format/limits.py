@@ -9,3 +9,5 @@ SIGNATURE = 1000
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000
+NESTING = 16
+"""Graphs inside each other's nodes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -86,12 +86,18 @@ def _read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
     encodings = _encodings(metadata.get("encodings", "{}"), stored)
     tensors = {n: _decoded(n, t, encodings.get(n)) for n, t in stored.items()}
     graphs = _graphs(metadata["graphs"], tensors)
-    used = {c for graph in graphs.values() for c in graph.constants}
+    used = {c for graph in every_graph(graphs) for c in graph.constants}
     if unused := sorted(set(stored) - used):
         raise FormatError(f"tensor {unused[0]!r} belongs to no graph")
     text = _object(metadata["text"], "text") if "text" in metadata else None
     own = {k: v for k, v in metadata.items() if k not in _OURS}
     return ModelFile(graphs, text, own, metadata.get("producer", ""), encodings)
+
+
+def every_graph(graphs: Mapping[str, Graph]) -> Iterator[Graph]:
+    """The graphs of a file and all that their nodes hold."""
+    for graph in graphs.values():
+        yield from graph.walk()
 
 
 def _check_identity(metadata: Mapping[str, str]) -> None:
@@ -173,7 +179,7 @@ def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
     codes = {dtype.newbyteorder("="): code for code, dtype in container.CODES.items()}
     codes[np.dtype(np.uint16)] = "U16"
     tensors: dict[str, container.Tensor] = {}
-    for graph in model.graphs.values():
+    for graph in every_graph(model.graphs):
         for name, array in graph.constants.items():
             code = codes.get(array.dtype.newbyteorder("="))
             if code is None:
@@ -226,6 +232,6 @@ def _metadata(model: ModelFile) -> dict[str, str]:
         metadata["text"] = container.dump_json(dict(model.text), "text")
     if model.encodings:
         metadata["encodings"] = container.dump_json(dict(model.encodings), "encodings")
-    constants = {n: a for graph in model.graphs.values() for n, a in graph.constants.items()}
+    constants = {n: a for graph in every_graph(model.graphs) for n, a in graph.constants.items()}
     _graphs(metadata["graphs"], constants)
     return metadata

@@ -28,19 +28,30 @@ def _type_to_json(name: str, kind: TensorType) -> dict[str, Any]:
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
-    attrs = {k: list(v) if isinstance(v, tuple) else v for k, v in node.attrs.items()}
     return {
         "op": node.op,
         "inputs": list(node.inputs),
         "outputs": list(node.outputs),
-        "attrs": attrs,
+        "attrs": {name: _attr_to_json(value) for name, value in node.attrs.items()},
         "origin": node.origin,
     }
 
 
+def _attr_to_json(value: Attr) -> Any:
+    if isinstance(value, Graph):
+        return graph_to_json(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def graph_from_json(value: Any, name: str, tensors: Mapping[str, Array]) -> Graph:
     """The graph `name` of a file with these tensors. Raises FormatError."""
-    what = f"graph {name!r}"
+    return _graph(value, f"graph {name!r}", tensors, 0)
+
+
+def _graph(value: Any, what: str, tensors: Mapping[str, Array], depth: int) -> Graph:
+    """depth: how many graphs this one lies in."""
+    if depth > limits.NESTING:
+        raise FormatError(f"{what} lies in more than {limits.NESTING} others")
     keys = {"inputs", "outputs", "nodes", "constants", "states"}
     fields = _object(value, keys, what)
     constants = {}
@@ -53,11 +64,13 @@ def graph_from_json(value: Any, name: str, tensors: Mapping[str, Array]) -> Grap
     inputs = _types(fields["inputs"], f"inputs of {what}")
     outputs = _types(fields["outputs"], f"outputs of {what}")
     nodes = tuple(
-        _node(node, f"node {k} of {what}")
+        _node(node, f"node {k} of {what}", tensors, depth)
         for k, node in enumerate(_list(fields["nodes"], f"nodes of {what}", limits.NODES))
     )
     graph = Graph(inputs, outputs, nodes, constants, _states(fields["states"], what))
     _check_order(graph, what)
+    if depth and graph.states:
+        raise FormatError(f"{what} has states, which only a graph of its own can have")
     return graph
 
 
@@ -116,7 +129,7 @@ def _is_dim(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= limits.NAME_LENGTH
 
 
-def _node(value: Any, what: str) -> Node:
+def _node(value: Any, what: str, tensors: Mapping[str, Array], depth: int) -> Node:
     fields = _object(value, {"op", "inputs", "outputs", "attrs", "origin"}, what)
     names = [
         tuple(
@@ -127,9 +140,11 @@ def _node(value: Any, what: str) -> Node:
     ]
     if not isinstance(fields["attrs"], dict):
         raise FormatError(f"attrs of {what} are not an object")
-    attrs = {
-        key: _attr(v, f"attribute {shown(key)} of {what}") for key, v in fields["attrs"].items()
-    }
+    attrs: dict[str, Attr] = {}
+    for key, attr in fields["attrs"].items():
+        where = f"attribute {shown(key)} of {what}"
+        nested = isinstance(attr, dict)
+        attrs[key] = _graph(attr, where, tensors, depth + 1) if nested else _attr(attr, where)
     origin = checked_name(fields["origin"], f"origin of {what}", empty=True)
     return Node(checked_name(fields["op"], f"op of {what}"), names[0], names[1], attrs, origin)
 
@@ -141,7 +156,7 @@ def _attr(value: Any, what: str) -> Attr:
                 return tuple(_ranged(v, what) for v in value)
     elif type(value) in (int, float, str):
         return _ranged(value, what)
-    raise FormatError(f"{what} is not a number, a string or a list of one of them")
+    raise FormatError(f"{what} is not a number, a string, a list of one of them or a graph")
 
 
 def _ranged(value: Any, what: str) -> Any:

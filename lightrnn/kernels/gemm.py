@@ -29,7 +29,7 @@ from lightrnn.native.abi import WEIGHTS
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 (ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D) = TILES[TARGET]
-_FLOAT32, _FLOAT16, _BFLOAT16, _INT8 = range(len(WEIGHTS))
+FLOAT32, _FLOAT16, _BFLOAT16, _INT8 = range(len(WEIGHTS))
 _INT32_MAX = 2**31 - 1
 
 
@@ -142,7 +142,7 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
     init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
     zeros, and may be c. room: for int8, memory of [m, (k + 1) // 2 + 1] words; else null.
     """
-    if kind == _FLOAT32 or k == 0:
+    if kind == FLOAT32 or k == 0:
         _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n)
     elif kind == _FLOAT16:
         _multiply_float16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
@@ -197,7 +197,7 @@ def room_of(kind, room, row, k):
 @inlined
 def weights_at(kind, b, columns, k):
     """Packed weights of [k, columns] further on; null stays null."""
-    if null(b) or kind == _FLOAT32:
+    if null(b) or kind == FLOAT32:
         return moved(b, columns * k)
     if kind == _INT8:
         return f32(address_of(b) + columns * (2 * ((k + 1) // 2) + 4))

@@ -28,18 +28,24 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
 
-def make_tile(rows: int, panels: int, stored: str = "float32") -> Callable[..., Any]:
+def make_tile(
+    rows: int, panels: int, stored: str = "float32", *, turned: bool = False
+) -> Callable[..., Any]:
     """A function that computes one tile: c = init + a·b.
 
-    a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16], 16 * `step` apart. init, c: rows
-    `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the last panel that exist,
-    1 to 16. stored: how b is stored, one of abi.WEIGHTS; for int8 see `quantized`.
+    a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16], 16 * `step`
+    apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
+    last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS; for int8 see
+    `gemm.quantize`.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
-    body = _integer_lines if stored == "int8" else _float_lines
-    lines += body(cells, rows, panels, count, _LOADS[stored])
+    if stored == "int8":
+        lines += _integer_lines(cells, rows, panels, count)
+    else:
+        place = "i * lda + {row}" if turned else "{row} * lda + i"
+        lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
     scope: dict[str, Any] = {
         **vars(simd), "load_some": load_some, "store_some": store_some, "address_of": address_of,
     }  # fmt: skip
@@ -47,18 +53,23 @@ def make_tile(rows: int, panels: int, stored: str = "float32") -> Callable[..., 
     return simd.inlined(scope[f"tile_{rows}x{panels}"])
 
 
-_LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat", "int8": ""}
+_LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
 Cells = list[tuple[int, int]]
 
 
-def _float_lines(cells: Cells, rows: int, panels: int, count: list[str], load: str) -> list[str]:
-    """Runs of products, each added to what is there: init, then the sum so far."""
+def _float_lines(
+    cells: Cells, rows: int, panels: int, count: list[str], load: str, place: str
+) -> list[str]:
+    """Runs of products, each added to what is there: init, then the sum so far.
+
+    place: where a's element of a row and of i lies.
+    """
     lines = ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
     lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
     lines += [f"        for i in range(start, min(start + {RUN}, k)):"]
     lines += [f"            b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
     for r in range(rows):
-        lines += [f"            v = broadcast(a, {r} * lda + i)"]
+        lines += [f"            v = broadcast(a, {place.format(row=r)})"]
         lines += [f"            c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
     lines += ["        if not null(source):"]
     lines += [
@@ -71,7 +82,7 @@ def _float_lines(cells: Cells, rows: int, panels: int, count: list[str], load: s
     return [*lines, f"        source, ld, start = c, ldc, start + {RUN}"]
 
 
-def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str], _: str) -> list[str]:
+def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str]) -> list[str]:
     """Sums of pairs as integers, then the scales of row and column."""
     lines = [f"    n{r}_{p} = splat_int(0)" for r, p in cells]
     lines += ["    for i in range(k):"]

@@ -29,6 +29,9 @@ LANES = 16
 ALIGNMENT = 64
 BAD_INDEX = 1
 
+FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64
+"""Attention: queries from which on each takes a lane, the most of a block, and keys of a block."""
+
 ALONE = "execute_alone"
 """Symbol of the executor as `void execute_alone(const int64_t *args)`, for one thread."""
 
@@ -154,6 +157,12 @@ KERNELS = _signatures(
             "softmax": "x:f32 y:f32 outer n inner logarithm",
             "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
             " epsilon:float",
+        },
+        "attention": {
+            "attention": "q:f32 k:f32 v:f32 mask:f32 lengths:i64 y:f32 scratch:f32 parts room"
+            " batch heads group steps size v_size keys_end offset causal left right"
+            " scale:float softcap:float q_batch q_head q_row k_batch k_head k_row"
+            " v_batch v_head v_row y_batch y_head y_row mask_batch mask_head mask_row",
         },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"
