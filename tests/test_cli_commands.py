@@ -354,7 +354,7 @@ def test_doctor_without_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LIGHTRNN_NATIVE", "0")
     assert facts()["kernels"] == "NumPy semantics, which are slow: LIGHTRNN_NATIVE is 0"
     monkeypatch.delenv("LIGHTRNN_NATIVE")
-    monkeypatch.setattr(library, "PACKAGED", type(library.PACKAGED)(tmp_path / "none.so"))
+    monkeypatch.setattr(library, "PACKAGED", str(tmp_path / "none.so"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "NumPy semantics" in facts()["kernels"]
     assert facts()["kernels"].endswith("`lightrnn build-kernels` builds one")
@@ -365,7 +365,7 @@ def test_doctor_tells_of_a_library_that_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LIGHTRNN_NATIVE", raising=False)
-    monkeypatch.setattr(library, "PACKAGED", type(library.PACKAGED)(tmp_path / "none.so"))
+    monkeypatch.setattr(library, "PACKAGED", str(tmp_path / "none.so"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cached = Path(library.cached_path())
     cached.parent.mkdir(mode=0o700)

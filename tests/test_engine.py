@@ -17,7 +17,7 @@ from lightrnn.engine.memory import Buffer, lay_out, rounded
 from lightrnn.engine.prepare import MAX_PLANS, PackedStore, Prepared, prepare
 from lightrnn.engine.team import Team, default_threads
 from lightrnn.errors import DataError, InputError
-from lightrnn.graph import FLOAT32, INT32, Array, Graph, Node, TensorType
+from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
 from lightrnn.native import library
 
 pytestmark = pytest.mark.native

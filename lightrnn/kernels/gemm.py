@@ -119,8 +119,8 @@ def _make_multiply(stored, left, right):
         row = m // ROWS_A * ROWS_A
         if row < m:
             last_rows(
-                at(a, row * lda), lda, b, step, k, moved(init, row * ldi), ldi, at(c, row * ldc), ldc,
-                m - row, first, last, n,
+                at(a, row * lda), lda, b, step, k, moved(init, row * ldi), ldi, at(c, row * ldc),
+                ldc, m - row, first, last, n,
             )  # fmt: skip
 
     multiply.__name__ = multiply.__qualname__ = f"multiply_{stored}"
