@@ -14,7 +14,6 @@ from examples.langid.words import LANGUAGES
 from lightrnn.cli import main
 from lightrnn.engine.interpret import evaluate
 from lightrnn.graph import OPSET, Array
-from lightrnn.text import CharacterTokenizer, parse
 
 SHAPES = ((1, 7), (32, 64))
 
@@ -25,14 +24,18 @@ def model() -> lightrnn.Model:
 
 
 @cache
-def tokenizer() -> CharacterTokenizer:
-    return CharacterTokenizer(parse(model().text, model().graph("main")).tokenizer)
+def known_characters() -> dict[str, int]:
+    """Ids of characters, by the file's own description."""
+    text = model().text
+    assert text is not None
+    return {c: k for k, c in enumerate(text["tokenizer"]["characters"], 2)}
 
 
 def some_lines(count: int, steps: int) -> dict[str, Array]:
     """ids and lengths of `count` real lines, cut to different lengths of at most `steps`."""
     lines = [line for some in sentences().values() for line in some[:2]][:count]
-    rows = [tokenizer().encode(line)[: steps - k % 5] for k, line in enumerate(lines)]
+    known = known_characters()
+    rows = [[known.get(c, 1) for c in t.lower()][: steps - k % 5] for k, t in enumerate(lines)]
     ids = np.zeros((len(rows), steps), np.int64)
     for row, values in zip(ids, rows, strict=True):
         row[: len(values)] = values
