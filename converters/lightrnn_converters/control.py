@@ -6,7 +6,7 @@ What such a graph reads from around it becomes inputs of the node, or constants 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +29,14 @@ class Inside:
     """The graphs of one node while they are read.
 
     names: ONNX names around the node to names in the result. captured: those read inside.
+    problems: why nodes inside cannot be computed.
     """
 
     reader: Reader
     node: Node
     names: dict[str, str]
     captured: tuple[str, ...]
+    problems: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(reader: Reader, node: Node, names: dict[str, str], protos: Sequence[Any]) -> Inside:
@@ -108,8 +110,7 @@ class Inside:
             made = child.fresh_name(source, {})
             child.emit(Node("Identity", (source,), (made,), {}, self.node.origin))
             outputs[made] = TensorType(child.types.get(made, _UNKNOWN).dtype, None)
-        if problems := child.needed_problems(outputs):
-            raise UnsupportedError("; ".join(problems))
+        self.problems += child.needed_problems(outputs)
         kept = (n for k, n in enumerate(child.nodes) if k not in child.problems)
         bare = {name: TensorType(kind.dtype, None) for name, kind in inputs.items()}
         return simplify(Graph(bare, outputs, tuple(kept), child.constants))
@@ -117,7 +118,12 @@ class Inside:
     def emit(
         self, inputs: Sequence[str], attrs: dict[str, Attr], outputs: Sequence[str] | None = None
     ) -> None:
-        """Add the node, with what its graphs capture and use as its last inputs."""
+        """Add the node, with what its graphs capture and use as its last inputs.
+
+        Raises UnsupportedError for all nodes inside that cannot be computed.
+        """
+        if self.problems:
+            raise UnsupportedError("; ".join(self.problems))
         graphs = {k: g for k, g in attrs.items() if isinstance(g, Graph)}
         used = {name for graph in graphs.values() for name in _reads(graph)}
         captured = tuple(n for n in self.inputs if n in used)
