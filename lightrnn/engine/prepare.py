@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from lightrnn.engine.bind import Binder
+from lightrnn.engine.branches import Decisions, has_branches
 from lightrnn.engine.control import PreparedControl, absorb
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.interpret import evaluate_operator
@@ -129,6 +130,7 @@ class Prepared:
         steps = [(node, self._operator(node)) for node in self.graph.nodes]
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._decided: dict[tuple[bool, ...], Prepared] = {}
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)
@@ -145,11 +147,25 @@ class Prepared:
         with self._store.lock:
             found = self.plans.get(shapes)
             if found is None:
-                found = Binder(self).bind(shapes)
+                found = self._bound(shapes)
                 while len(self.plans) >= MAX_PLANS:
                     del self.plans[next(iter(self.plans))]
                 self.plans[shapes] = found
             return found
+
+    def _bound(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """A plan of the graph, or of the graph with the branches that these shapes decide."""
+        if not has_branches(self.graph):
+            return Binder(self).bind(shapes)
+        made = Decisions.of(self.graph, shapes)
+        taken = tuple(made.taken)
+        if taken not in self._decided:
+            while len(self._decided) >= MAX_PLANS:
+                del self._decided[next(iter(self._decided))]
+            outputs = tuple(self.graph.outputs)
+            graph = prune(absorb(fold(prune(made.graph, outputs))), outputs)
+            self._decided[taken] = Prepared(graph, self._store, {*self.lasting, *made.own})
+        return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]

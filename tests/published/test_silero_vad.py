@@ -51,9 +51,10 @@ class File:
 
 
 FILES = [
+    File("silero_vad", sizes={"state_1": 1}),
     File("silero_vad", sizes={"input_0": 1, "input_1": CONTEXT + CHUNK}),
-    File("silero_vad_16k_op15", sizes={"batch": 1, "sequence": CONTEXT + CHUNK}),
-    File("silero_vad_half", rated=False, sizes={"batch": 1, "sequence": CONTEXT + CHUNK}),
+    File("silero_vad_16k_op15"),
+    File("silero_vad_half", rated=False),
     File("silero_vad_op18_ifless"),
     File("silero_vad_openvino_16k", rated=False),
 ]
@@ -106,7 +107,7 @@ def reference(file: File, sound: Array) -> tuple[Array, Array]:
     return np.stack(found, 1), np.stack(states)
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda f: f.name)
+@pytest.fixture(scope="module", params=FILES, ids=lambda f: "-".join((f.name, *f.sizes)))
 def converted(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[File, Path]:
     path = tmp_path_factory.mktemp("silero") / "vad.lrnn"
     request.param.convert(path)
@@ -146,19 +147,35 @@ def test_the_command_line_converts_and_verifies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, target = FILES[0].path, str(tmp_path / "vad.lrnn")
-    sizes = ["--dim", "input_0=1", "--dim", "input_1=576"]
-    bound = ["--bind", "sr=16000", "--state", "state=stateN"]
-    assert main(["convert", source, "-o", target, *bound, *sizes]) == 0
+    options = ["--bind", "sr=16000", "--state", "state=stateN"]
+    assert main(["convert", source, "-o", target, *options]) == 0
+    assert capsys.readouterr().err == ""
     assert main(["verify", target, source]) == 0
-    assert main(["inspect", target]) == 0
+    assert main(["inspect", target, "--plan", "input=1x576", "state=2x1x128"]) == 0
     shown = capsys.readouterr().out
     assert "DIFFERS" not in shown
+    assert "0 host steps" in shown
     assert "state is stateN of the step before" in shown
     assert 'bound_inputs: {"main": {"sr": 16000}}' in shown
 
 
-def test_several_streams_in_one_batch(tmp_path: Path) -> None:
-    file = next(f for f in FILES if f.name == "silero_vad_op18_ifless")
+def test_a_rate_that_is_not_bound_chooses_at_every_step(tmp_path: Path) -> None:
+    source = FILES[0].path
+    convert_onnx(source, tmp_path / "vad.lrnn", verify=False)
+    model, run = lightrnn.load(tmp_path / "vad.lrnn"), session(source).run
+    sound, state = audio(1, 6), np.zeros((2, 1, 128), np.float32)
+    for rate, chunk in zip([16000, 8000] * 20, chunks(sound), strict=False):
+        heard = chunk[:, :: RATE // rate]
+        feeds = {"input": heard, "state": state, "sr": np.array(rate)}
+        wanted = run(None, feeds)
+        found = model.run(feeds)
+        np.testing.assert_allclose(found["output"], wanted[0], rtol=0, atol=1e-5)
+        state = found["stateN"]
+
+
+@pytest.mark.parametrize("name", ["silero_vad_16k_op15", "silero_vad_op18_ifless"])
+def test_several_streams_in_one_batch(name: str, tmp_path: Path) -> None:
+    file = next(f for f in FILES if f.name == name)
     file.convert(tmp_path / "vad.lrnn")
     stream = lightrnn.load(tmp_path / "vad.lrnn").stream()
     sound = audio(3, 4)
