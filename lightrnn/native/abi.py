@@ -152,6 +152,10 @@ KERNELS = _signatures(
             "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
             " epsilon:float",
         },
+        "crf": {
+            "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
+            " back:f32 alphas:f32 status:status node:node batch steps labels",
+        },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"
             " shape:tail",
