@@ -13,6 +13,7 @@ from lightrnn.format import ModelFile, dumps, write
 from lightrnn.graph import FLOAT32, Array, Graph
 from lightrnn.model import Model
 from lightrnn.text import parse_task
+from lightrnn_converters.crf import attach_crf
 from lightrnn_converters.simplify import rename
 
 Destination: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -43,6 +44,10 @@ def save(
     dtype: how float32 weights are stored. Raises ConversionError for one that is not known,
     TextError for a text that does not fit the graphs.
     """
+    if text is not None and "crf" in text:
+        first = next(iter(graphs))
+        decoded, text = attach_crf(graphs[first], text)
+        graphs = {**graphs, first: decoded}
     file = model_file(graphs, dtype=dtype, text=text, metadata=metadata)
     if text is not None:
         parse_task(Model(dumps(file)))

@@ -69,7 +69,7 @@ class Pipeline:
     def _encode(self, index: int, text: str) -> Any:
         if not isinstance(text, str):
             raise TextError(f"text {index} is a {type(text).__name__}, expected str")
-        return self.task.encode(text)
+        return self.task.encode(text, index)
 
     def _answers(self, window: Sequence[Any]) -> list[Result]:
         answers = [self.task.empty() for _ in window]

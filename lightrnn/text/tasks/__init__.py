@@ -15,6 +15,7 @@ __all__ = ["TASKS", "Result", "Task", "parse_task"]
 
 TASKS = {
     "classification": "Classification",
+    "tagging": "Tagging",
 }
 """Task name, which is also that of its module, to its class."""
 

@@ -41,8 +41,8 @@ class Task(ABC):
         """The task that `text` fields describe, checked against the model's graphs."""
 
     @abstractmethod
-    def encode(self, text: str) -> Any:
-        """What `run` takes of a text; its len() is the work of the text, 0 for nothing to do."""
+    def encode(self, text: str, index: int = 0) -> Any:
+        """What `run` takes of text number `index`; its len() is 0 where there is nothing to do."""
 
     @abstractmethod
     def run(self, batch: Sequence[Any]) -> list[Result]:

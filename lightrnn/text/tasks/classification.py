@@ -87,7 +87,7 @@ class Classification(Task):
             fields.one_of("scores_are", SCORES), multiple, chosen,
         )  # fmt: skip
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, index: int = 0) -> list[int]:
         return self._tokenizer.encode(text)
 
     def run(self, batch: Sequence[list[int]]) -> list[Result]:
