@@ -15,7 +15,9 @@ __all__ = ["TASKS", "Result", "Task", "parse_task"]
 
 TASKS = {
     "classification": "Classification",
+    "generation": "Generation",
     "tagging": "Tagging",
+    "translation": "Translation",
 }
 """Task name, which is also that of its module, to its class."""
 

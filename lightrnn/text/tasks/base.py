@@ -71,6 +71,11 @@ def choose(kind: Any, given: Mapping[str, Any]) -> Any:
     return kind(**given)
 
 
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 class IdsInput:
     """The inputs that token ids go to: ids [N, T], and lengths [N] where the model takes them."""
 

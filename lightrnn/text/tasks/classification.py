@@ -10,7 +10,7 @@ from lightrnn.errors import InputError, TextError
 from lightrnn.graph import Array
 from lightrnn.model import Model
 from lightrnn.text.fields import Fields, tensor
-from lightrnn.text.tasks.base import IdsInput, Result, Task, choose, expect_shape
+from lightrnn.text.tasks.base import IdsInput, Result, Task, choose, expect_shape, given_options
 from lightrnn.text.tasks.probabilities import SCORES, Scores, check_numbers, sigmoid, softmax
 from lightrnn.text.tokenizers import Tokenizer, parse_tokenizer
 
@@ -81,7 +81,7 @@ class Classification(Task):
             raise TextError(f"{len(labels)} labels, but output {name!r} is {kind}")
         multiple = fields.take("multiple", bool, default=False)
         threshold = fields.take("threshold", float, default=0.5)
-        chosen = choose(ClassificationOptions, {"threshold": threshold, **_given(options)})
+        chosen = choose(ClassificationOptions, {"threshold": threshold, **given_options(options)})
         return cls(
             model, tokenizer, ids, labels, name,
             fields.one_of("scores_are", SCORES), multiple, chosen,
@@ -124,8 +124,3 @@ class Classification(Task):
         kept = order if self._multiple and most == 1 else order[: most or None]
         found = [{"label": self.labels[k], "score": float(row[k])} for k in kept]
         return {**(found[0] if found else self.empty()), "labels": found}
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given a value."""
-    return {name: value for name, value in options.items() if value is not None}
