@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
 from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
@@ -156,7 +157,7 @@ class Binder:
         first, last = self._native_from, len(self._calls)
         if last > first:
             work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work))
+            self._steps.append(NativeStep(first, last, work, Pace()))
 
     # Tensors and memory
 
