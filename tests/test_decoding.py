@@ -50,7 +50,7 @@ def naive_search(model: RandomModel, text: int, search: Search) -> list[tuple[li
             for token in range(VOCABULARY):
                 everything.append((total + scores[token], tokens, token))
         everything.sort(key=lambda e: -e[0])
-        following = []
+        following: list[tuple[list[int], float]] = []
         for rank, (total, tokens, token) in enumerate(everything[: 2 * search.beam]):
             if total == -np.inf:
                 continue
@@ -76,7 +76,9 @@ def test_beam_search_finds_what_a_naive_one_finds(beam: int, penalty: float) -> 
         for text, hypotheses in enumerate(found):
             wanted = naive_search(RandomModel(4, seed), text, search)
             assert [list(h.tokens) for h in hypotheses] == [tokens for tokens, _ in wanted]
-            np.testing.assert_allclose([h.rank(penalty) for h in hypotheses], [s for _, s in wanted])
+            np.testing.assert_allclose(
+                [h.rank(penalty) for h in hypotheses], [s for _, s in wanted]
+            )
 
 
 def test_attention_is_that_of_each_token() -> None:

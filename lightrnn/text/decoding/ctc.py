@@ -49,5 +49,7 @@ def prefix_beam(
 def _add(
     found: dict[tuple[int, ...], list[float]], prefix: tuple[int, ...], kind: int, score: float
 ) -> None:
+    if score == -np.inf:
+        return
     scores = found.setdefault(prefix, [-np.inf, -np.inf])
     scores[kind] = float(np.logaddexp(scores[kind], score))
