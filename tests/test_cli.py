@@ -55,13 +55,13 @@ def test_one_result_a_line_in_order(text_file: Path, form: str, size: int) -> No
         {"label": p["label"], "score": pytest.approx(p["score"], abs=2e-6)} for p in expected
     ]
     assert found.lines[1] == ('{"label": "", "score": 0.0}' if form == "jsonl" else "")
-    assert found.err == "lightrnn: warning: 2 empty lines left without a label\n"
+    assert found.err == "lightrnn: warning: 2 empty lines left without a result\n"
 
 
 def test_the_label_alone_is_the_default(text_file: Path) -> None:
     assert lightrnn_command("run", LANGID, text_file).lines == answers(TEXTS)
     one = lightrnn_command("run", LANGID, stdin=b"\n")
-    assert (one.out, one.err) == (b"\n", "lightrnn: warning: 1 empty line left without a label\n")
+    assert (one.out, one.err) == (b"\n", "lightrnn: warning: 1 empty line left without a result\n")
 
 
 def test_more_lines_than_a_window(tmp_path: Path) -> None:

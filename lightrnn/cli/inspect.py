@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(_summary(file, shapes, plan), indent=2))
     else:
-        say("\n".join(_lines(file, shapes, plan)))
+        say("\n".join(_lines(args.model, file, shapes, plan)))
     return 0
 
 
@@ -100,7 +100,7 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _lines(file: ModelFile, shapes: Shapes, plan: Plan | None) -> Iterator[str]:
+def _lines(model: str, file: ModelFile, shapes: Shapes, plan: Plan | None) -> Iterator[str]:
     for name, graph in file.graphs.items():
         yield f"graph {name}"
         yield from _type_lines("input", graph.inputs)
@@ -110,7 +110,7 @@ def _lines(file: ModelFile, shapes: Shapes, plan: Plan | None) -> Iterator[str]:
         yield f"  parameters  {_parameters(graph):,}"
         for state, source in graph.states.items():
             yield f"  state       {state} is {source} of the step before"
-    yield from _text_lines(file)
+    yield from _text_lines(model, file)
     for key, value in {"producer": file.producer, **file.metadata}.items():
         yield f"{key}: {value}"
     if plan is not None:
@@ -124,19 +124,15 @@ def _type_lines(what: str, types: Mapping[str, TensorType]) -> Iterator[str]:
         yield f"  {what:<10}  {name}: {kind}"
 
 
-def _text_lines(file: ModelFile) -> Iterator[str]:
+def _text_lines(model: str, file: ModelFile) -> Iterator[str]:
     """The text task in a few words, or why it is not usable."""
     from lightrnn.errors import TextError
-    from lightrnn.text.schema import parse
+    from lightrnn.model import load
+    from lightrnn.text import parse_task
 
     if file.text is None:
         return
     try:
-        spec = parse(file.text, next(iter(file.graphs.values())))
+        yield f"text: {parse_task(load(model))}"
     except TextError as error:
         yield f"text: not usable: {error}"
-        return
-    yield (
-        f"text: classification, {len(spec.tokenizer.characters):,} characters, "
-        f"{len(spec.labels)} labels: {', '.join(spec.labels)}"
-    )

@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import UsageError, command, positive
 from lightrnn.cli.lines import check_readable, read_lines
@@ -14,7 +14,7 @@ from lightrnn.cli.output import Progress, check_not_replaced, open_output
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
-    from lightrnn.text.classification import Prediction
+    from lightrnn.text.tasks import Result, Task
 
 _log = logging.getLogger("lightrnn")
 
@@ -56,25 +56,23 @@ def _run_text(args: argparse.Namespace) -> None:
     check_readable(args.files)
     pipe = pipeline(args.model, args.batch_size or 32, args.threads, args.device)
     results = pipe.stream(read_lines(args.files))
-    empty = 0
+    empty, nothing = 0, pipe.task.empty()
     with open_output(args.output) as output, Progress(sys.stderr, output) as progress:
         for result in results:
-            _write(output, result, args.format)
+            line = _line(pipe.task, result, args.format)
+            output.write(f"{line}\n".encode())
             if args.batch_size == 1:
                 output.flush()
-            empty += not result["label"]
+            empty += result == nothing
             progress.advance()
     if empty:
-        _log.warning("%d empty line%s left without a label", empty, "" if empty == 1 else "s")
+        _log.warning("%d empty line%s left without a result", empty, "" if empty == 1 else "s")
 
 
-def _write(output: BinaryIO, result: Prediction, form: str | None) -> None:
-    line = result["label"]
+def _line(task: Task, result: Result, form: str | None) -> str:
     if form == "jsonl":
-        line = json.dumps(result, ensure_ascii=False)
-    elif form == "tsv" and line:
-        line = f"{line}\t{result['score']:.6f}"
-    output.write(f"{line}\n".encode())
+        return json.dumps(result, ensure_ascii=False)
+    return "\t".join(task.row(result)) if form == "tsv" else task.show(result)
 
 
 def _run_arrays(args: argparse.Namespace) -> None:

@@ -164,6 +164,10 @@ KERNELS = _signatures(
             " scale:float softcap:float q_batch q_head q_row k_batch k_head k_row"
             " v_batch v_head v_row y_batch y_head y_row mask_batch mask_head mask_row",
         },
+        "crf": {
+            "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
+            " back:f32 alphas:f32 status:status node:node batch steps labels",
+        },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"
             " shape:tail",
