@@ -58,7 +58,7 @@ def emit_gemm(
     """
     matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b) if scale == 1.0 else ("float32", 0)
+        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
