@@ -12,6 +12,9 @@ import numpy as np
 from lightrnn.errors import ConversionError
 from lightrnn.format import ModelFile, dumps, write
 from lightrnn.graph import FLOAT32, Array, Graph, Node
+from lightrnn.model import Model
+from lightrnn.text import parse_task
+from lightrnn_converters.crf import attach_crf
 from lightrnn_converters.simplify import rename
 
 Destination: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -39,9 +42,17 @@ def save(
 ) -> None:
     """Write graphs to a path or a binary file object; equal constants are written once.
 
-    dtype: how float32 weights are stored. Raises ConversionError for one that is not known.
+    dtype: how float32 weights are stored. Raises ConversionError for one that is not known,
+    TextError for a text that does not fit the graphs.
     """
-    write(destination, model_file(graphs, dtype=dtype, text=text, metadata=metadata))
+    if text is not None and "crf" in text:
+        first = next(iter(graphs))
+        decoded, text = attach_crf(graphs[first], text)
+        graphs = {**graphs, first: decoded}
+    file = model_file(graphs, dtype=dtype, text=text, metadata=metadata)
+    if text is not None:
+        parse_task(Model(dumps(file)))
+    write(destination, file)
 
 
 def check_storage(dtype: str) -> None:

@@ -6,15 +6,15 @@ import argparse
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import UsageError, command, positive
 from lightrnn.cli.lines import check_readable, read_lines
-from lightrnn.cli.output import Progress, open_output
+from lightrnn.cli.output import Progress, check_not_replaced, open_output
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
-    from lightrnn.text.classification import Prediction
+    from lightrnn.text.tasks import Result, Task
 
 _log = logging.getLogger("lightrnn")
 
@@ -24,7 +24,9 @@ FORMATS = ("text", "tsv", "jsonl")
 def add(subparsers: Subparsers) -> None:
     parser = command(subparsers, "run", "run a model over lines of text, or over arrays", run)
     parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
-    parser.add_argument("files", metavar="FILE", nargs="*", help="UTF-8 text; stdin by default")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="UTF-8 text; stdin by default and for -"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", help="write here instead of to stdout")
     parser.add_argument(
         "--format", choices=FORMATS, help="label (text, the default), label and score, or JSON"
@@ -36,6 +38,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_not_replaced(args.model, args.output)
     if args.npz is None:
         _run_text(args)
         return 0
@@ -53,25 +56,23 @@ def _run_text(args: argparse.Namespace) -> None:
     check_readable(args.files)
     pipe = pipeline(args.model, args.batch_size or 32, args.threads, args.device)
     results = pipe.stream(read_lines(args.files))
-    empty = 0
+    empty, nothing = 0, pipe.task.empty()
     with open_output(args.output) as output, Progress(sys.stderr, output) as progress:
         for result in results:
-            _write(output, result, args.format)
+            line = _line(pipe.task, result, args.format)
+            output.write(f"{line}\n".encode())
             if args.batch_size == 1:
                 output.flush()
-            empty += not result["label"]
+            empty += result == nothing
             progress.advance()
     if empty:
-        _log.warning("%d empty line%s left without a label", empty, "" if empty == 1 else "s")
+        _log.warning("%d empty line%s left without a result", empty, "" if empty == 1 else "s")
 
 
-def _write(output: BinaryIO, result: Prediction, form: str | None) -> None:
-    line = result["label"]
+def _line(task: Task, result: Result, form: str | None) -> str:
     if form == "jsonl":
-        line = json.dumps(result, ensure_ascii=False)
-    elif form == "tsv" and line:
-        line = f"{line}\t{result['score']:.6f}"
-    output.write(f"{line}\n".encode())
+        return json.dumps(result, ensure_ascii=False)
+    return "\t".join(task.row(result)) if form == "tsv" else task.show(result)
 
 
 def _run_arrays(args: argparse.Namespace) -> None:

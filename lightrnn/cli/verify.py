@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     feeds = None if args.npz is None else read_arrays(args.npz)
     verify = frontends.find(frontends.VERIFIERS, "onnx")
     report = verify(model, args.reference, feeds, graph=args.graph)
-    print(report)
+    say(report)
     if not report.passed:
         raise VerificationError(f"{args.model} differs from {args.reference}")
     return 0

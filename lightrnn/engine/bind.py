@@ -169,7 +169,9 @@ class Binder:
         if ref is None:
             assert kind.value is not None
             ref = self._refs[name] = self._buffer(Buffer(kind.value.nbytes, kind.value))
-        return Operand(name, kind, ref, name in self._prepared.lasting)
+        prepared = self._prepared
+        stored = prepared.encodings.get(name, "float32")
+        return Operand(name, kind, ref, name in prepared.lasting, stored)
 
     def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
         nbytes = kind.dtype.itemsize

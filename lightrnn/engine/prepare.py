@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -72,11 +74,15 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 
 
 class PackedStore:
-    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+    """Packed constants of one model, by source arrays and layout, shared by all its plans.
+
+    lock: held while a plan is made.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
+        _STORES.add(self)
 
     def get(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -90,13 +96,34 @@ class PackedStore:
             return found[1]
 
 
+_STORES: weakref.WeakSet[PackedStore] = weakref.WeakSet()
+
+
+def _unlock_stores() -> None:
+    """In a forked child: the thread that held a lock is not there to release it."""
+    for store in _STORES:
+        store.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_stores)
+
+
 class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
     def __init__(
-        self, graph: Graph, store: PackedStore, lasting: Collection[str] | None = None
+        self,
+        graph: Graph,
+        store: PackedStore,
+        lasting: Collection[str] | None = None,
+        encodings: Mapping[str, str] | None = None,
     ) -> None:
-        """lasting: the constants that are the model's own, not one plan's; by default all."""
+        """lasting: the constants that are the model's own, not one plan's; by default all.
+
+        encodings: how constants are stored that are not stored as they are.
+        """
+        self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
         self._store = store
@@ -162,12 +189,17 @@ class Prepared:
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting)
+        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
 
 
-def prepare(graph: Graph, outputs: Sequence[str], store: PackedStore) -> Prepared:
-    """Prepare a checked graph for some of its outputs."""
-    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store)
+def prepare(
+    graph: Graph,
+    outputs: Sequence[str],
+    store: PackedStore,
+    encodings: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
+    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store, None, encodings)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

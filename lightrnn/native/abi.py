@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ABI = 1
+ABI = 2
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -59,6 +59,8 @@ UNARY = (
 BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
+WEIGHTS = ("float32", "float16", "bfloat16", "int8")
+"""How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
@@ -114,7 +116,7 @@ KERNELS = _signatures(
     {
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
-            " a_step b_step init_step c_step",
+            " a_step b_step init_step c_step kind room:f32",
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
         "run": {
@@ -124,15 +126,16 @@ KERNELS = _signatures(
             "team_stop": "team:i64",
         },
         "recurrent": {
-            "lstm": "xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
-            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 sync:sync status:status node:node"
+            "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
+            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 room:f32"
+            " sync:sync status:status node:node"
             " steps start total batch hidden size directions reverse coupled clip:float"
             " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
-            "gru": "xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
-            " sync:sync status:status node:node"
+            "gru": "kind xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
+            " room:f32 sync:sync status:status node:node"
             " steps start total batch hidden directions reverse after clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
-            "rnn": "xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
+            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 room:f32"
             " sync:sync status:status node:node"
             " steps start total batch hidden directions reverse clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
@@ -160,6 +163,10 @@ KERNELS = _signatures(
             " batch heads group steps size v_size keys_end offset causal left right"
             " scale:float softcap:float q_batch q_head q_row k_batch k_head k_row"
             " v_batch v_head v_row y_batch y_head y_row mask_batch mask_head mask_row",
+        },
+        "crf": {
+            "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
+            " back:f32 alphas:f32 status:status node:node batch steps labels",
         },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"

@@ -130,7 +130,7 @@ def _product(
         "gemm", windows, emit.packed((conv.w,), ("convolution", groups), pack), conv.bias, out,
         matrices, rows, maps, depth, step, 0, maps, next_step,
         depth * whole_panels(maps) if groups > 1 else 0, maps if groups > 1 else 0, rows * maps,
-        work=matrices * rows * maps * depth,
+        0, None, work=matrices * rows * maps * depth,
     )  # fmt: skip
     if turned:
         sizes = (groups, conv.batch, conv.places, maps)

@@ -120,6 +120,7 @@ TYPES = (
     given("a size of no name", "'ids' has the shape", shape=["", "T"]),
     given("a size's name too long", "'ids' has the shape", shape=["N" * 1001, "T"]),
     given("a list for a size", "'ids' has the shape", shape=[["N"], "T"]),
+    graph("1001 inputs", "inputs of graph 'main': 1001, at most 1000", inputs=[IDS] * 1001),
     graph("an input twice", "inputs of graph 'main' name 'ids' twice", inputs=[IDS, H, IDS]),
     graph("an output twice", "outputs of graph 'main' name 'logits' twice", outputs=[LOGITS] * 2),
 )
