@@ -61,6 +61,7 @@ class Model:
             check(graph, build)
         self._graphs = dict(file.graphs)
         self._store = PackedStore()
+        self._encodings = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
         self.metadata: dict[str, str] = dict(file.metadata)
         self.text: dict[str, Any] | None = None if file.text is None else dict(file.text)
@@ -153,7 +154,9 @@ class Model:
                     f"no output {', '.join(unknown) or 'asked for'}, "
                     f"the graph has {', '.join(stored.outputs)}"
                 )
-            found = _Signature(stored, prepare(stored, names, self._store), self._executor)
+            found = _Signature(
+                stored, prepare(stored, names, self._store, self._encodings), self._executor
+            )
             self._prepared[graph, names] = found
         return found
 

@@ -38,7 +38,8 @@ that names every such node and why.
   8 to 64 bits. bfloat16 is computed in float32, and only a Cast to bfloat16 rounds to it: inputs
   and outputs that the source model has in bfloat16 are float32 here. Tensors of float8, float6 and
   float4 types are float32, and those of 4 and 2-bit integers int8 or uint8, that hold the same
-  values; they can be cast, moved and dequantized. Strings and complex numbers are refused.
+  values; they can be moved and cast, and the integers dequantized. Other operators on them, strings
+  and complex numbers are refused.
 - **Sequences, optional values, maps and sparse tensors** are refused as inputs and outputs of a
   model. Inside one, a sequence made by SplitToSequence or SequenceConstruct can be read at constant
   positions and joined.

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from tests import known_failures, operators_page
-from tests.onnx_suite import PASSED, REFUSED, by_lightrnn, cases, is_ours, operators
+from tests.onnx_suite import (
+    PASSED,
+    REFUSED,
+    WRONG,
+    Outcome,
+    Row,
+    by_lightrnn,
+    by_onnxruntime,
+    cases,
+    is_ours,
+    operators,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 COMPUTED = [case.name for case in cases() if is_ours(operators()[case.name])]
@@ -34,6 +45,27 @@ def test_recurrent_cases_are_all_there_and_none_is_refused() -> None:
     recurrent = [name for name in COMPUTED if operators()[name] in ("RNN", "LSTM", "GRU")]
     assert len(recurrent) >= 18
     assert not set(recurrent) & set(known_failures.NODE_TESTS)
+
+
+@pytest.mark.parametrize(("name", "verdict"), [
+    ("test_add", PASSED),
+    ("test_cast_INT4_to_FLOAT", PASSED),
+    ("test_castlike_FLOAT_to_FLOAT8E5M2", PASSED),
+    ("test_gru_batchwise", REFUSED),
+])  # fmt: skip
+def test_onnxruntime_gets_the_same_inputs(name: str, verdict: str) -> None:
+    (case,) = (case for case in cases() if case.name == name)
+    outcome = by_onnxruntime(case)
+    assert outcome.verdict == verdict, outcome.reason
+
+
+def test_wrong_results_and_undocumented_refusals_are_counted() -> None:
+    outcomes = Outcome(WRONG, "output 0 differs"), Outcome(REFUSED, "no reason"), Outcome(PASSED)
+    row = Row("Add", outcomes, (Outcome(PASSED),) * 3)
+    text = operators_page.tables([row])
+    assert "| Add | 3 | 1 | 1 | 1 | 3 |" in text
+    assert "**wrong: 1**" in text
+    assert "| not documented | 1 | Add (1) |" in text
 
 
 def test_page_lists_the_operators_and_their_kernels() -> None:

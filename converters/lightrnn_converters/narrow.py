@@ -1,6 +1,6 @@
 """Tensors whose element type NumPy lacks, read as tensors of the type that carries it.
 
-bfloat16 is computed in float32. Elements of fewer bits can be moved, cast and dequantized.
+bfloat16 is computed in float32. Elements of fewer bits can be moved and cast, integers dequantized.
 """
 
 from __future__ import annotations
@@ -82,4 +82,6 @@ class NarrowTensors:
 def _computes(op: str, kind: int) -> bool:
     if kind == BFLOAT16:
         return op not in BY_TYPE
-    return op in MOVES or op in ("CastLike", "DequantizeLinear")
+    if op == "DequantizeLinear":
+        return NARROW[kind].carrier.kind in "iu"
+    return op in MOVES or op == "CastLike"

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
 from lightrnn.graph import Array, Node, TensorType
 from lightrnn.graph.check import infer
@@ -152,7 +153,7 @@ class Binder:
         first, last = self._native_from, len(self._calls)
         if last > first:
             work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work))
+            self._steps.append(NativeStep(first, last, work, Pace()))
 
     # Tensors and memory
 
@@ -168,7 +169,9 @@ class Binder:
         if ref is None:
             assert kind.value is not None
             ref = self._refs[name] = self._buffer(Buffer(kind.value.nbytes, kind.value))
-        return Operand(name, kind, ref, name in self._prepared.lasting)
+        prepared = self._prepared
+        stored = prepared.encodings.get(name, "float32")
+        return Operand(name, kind, ref, name in prepared.lasting, stored)
 
     def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
         nbytes = kind.dtype.itemsize

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from lightrnn.engine.bind import Binder
-from lightrnn.engine.control import PreparedControl, absorb
+from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
@@ -93,9 +93,17 @@ class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
     def __init__(
-        self, graph: Graph, store: PackedStore, lasting: Collection[str] | None = None
+        self,
+        graph: Graph,
+        store: PackedStore,
+        lasting: Collection[str] | None = None,
+        encodings: Mapping[str, str] | None = None,
     ) -> None:
-        """lasting: the constants that are the model's own, not one plan's; by default all."""
+        """lasting: the constants that are the model's own, not one plan's; by default all.
+
+        encodings: how constants are stored that are not stored as they are.
+        """
+        self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
         self._store = store
@@ -107,8 +115,14 @@ class Prepared:
         operator = build(node)
         if not isinstance(operator, Control):
             return operator
-        bodies = [prepare(g, tuple(g.outputs), self._store) for g in operator.graphs]
-        return PreparedControl(operator, bodies)
+        count = operator.captured(len(node.inputs))
+        return PreparedControl(operator, [self._body(g, node, count) for g in operator.graphs])
+
+    def _body(self, graph: Graph, node: Node, count: int) -> PreparedBody:
+        """A graph that `node` holds, `count` of whose inputs are captured."""
+        encodings = {n: e for n, e in self.encodings.items() if n in graph.constants}
+        inside, kept = specialized(graph, node, count, self.graph.constants)
+        return PreparedBody(prepare(inside, tuple(inside.outputs), self._store, encodings), kept)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -146,12 +160,17 @@ class Prepared:
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting)
+        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
 
 
-def prepare(graph: Graph, outputs: Sequence[str], store: PackedStore) -> Prepared:
-    """Prepare a checked graph for some of its outputs."""
-    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store)
+def prepare(
+    graph: Graph,
+    outputs: Sequence[str],
+    store: PackedStore,
+    encodings: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
+    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

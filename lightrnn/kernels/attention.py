@@ -28,7 +28,7 @@ from lightrnn.kernels.simd import (
 )
 from lightrnn.kernels.tiling import TARGET, TILES, load_some, make_tile, store_some
 from lightrnn.kernels.vmath import exp, tanh
-from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES
+from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES, WEIGHTS
 
 ROWS, PANELS = TILES[TARGET][0]
 ROWS_B = TILES[TARGET][1][0]
@@ -39,6 +39,7 @@ QUERIES = 16 * PANELS
 """Queries of a block, each in a lane of its own."""
 assert QUERIES <= MOST_QUERIES
 _INFINITY = float("inf")
+_FLOAT32 = WEIGHTS.index("float32")
 
 
 @inlined
@@ -258,8 +259,8 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
     for j in range(first, end, KEYS):
         n = min(KEYS, end - j)
         multiply(
-            at(k, j * k_row), k_row, turned, size, f32(0), 0, scores, QUERIES, n, 0, panels,
-            16 * panels,
+            _FLOAT32, at(k, j * k_row), k_row, turned, size, f32(0), 0, scores, QUERIES, n, 0,
+            panels, 16 * panels,
         )  # fmt: skip
         for p in range(panels):
             extra = mask

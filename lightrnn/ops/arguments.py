@@ -10,7 +10,6 @@ import numpy as np
 from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import DTYPES, INT32, INT64, Array, Dim, TensorType
 from lightrnn.ops.lowering import Operand
-from lightrnn.ops.narrow import NARROW
 from lightrnn.ops.registry import Operator
 
 T = TypeVar("T")
@@ -34,6 +33,8 @@ def same_size(a: Dim, b: Dim, what: str) -> None:
 def data_type(number: int) -> np.dtype[Any]:
     """The element type that an attribute means. Raises UnsupportedError."""
     if number not in DATA_TYPES:
+        from lightrnn.ops.narrow import NARROW
+
         name = NARROW[number].name if number in NARROW else OTHERS.get(number, number)
         raise UnsupportedError(f"element type {name} is not supported")
     return DTYPES[DATA_TYPES[number]]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightrnn.errors import GraphError
 from lightrnn.graph import BOOL, FLOAT32, INT64, Array, TensorType
 from lightrnn.native.abi import COMPARISONS, ELEMENTS, LOGIC
-from lightrnn.ops.arguments import data_type, given, same_dtype
+from lightrnn.ops.arguments import DATA_TYPES, data_type, given, same_dtype
 from lightrnn.ops.broadcast import broadcast_shape, walk
 from lightrnn.ops.elementwise import SPECIAL, floats
 from lightrnn.ops.lowering import Emitter, Operand
-from lightrnn.ops.narrow import NARROW
 from lightrnn.ops.registry import Case, Operator, Types, operator
+
+if TYPE_CHECKING:
+    from lightrnn.ops.narrow import NarrowType
 
 SHAPES = (((3, 7), (3, 7)), ((3, 1, 5), (4, 1)), ((), (4,)), ((0, 3), (3,)), ((5, 40), (5, 1)))
 
@@ -306,15 +308,24 @@ class Cast(Operator):
     round_mode: str = "up"
 
     def __post_init__(self) -> None:
-        if self.to not in NARROW:
+        if self.narrow is None:
             data_type(self.to)
         if self.round_mode not in ("up", "down", "nearest"):
             raise GraphError(f"round_mode is {self.round_mode!r}")
 
     @property
+    def narrow(self) -> NarrowType | None:
+        """The type to cast to, where it is one that NumPy lacks."""
+        if self.to in DATA_TYPES:
+            return None
+        from lightrnn.ops.narrow import NARROW
+
+        return NARROW.get(self.to)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The element type of the result."""
-        return NARROW[self.to].carrier if self.to in NARROW else data_type(self.to)
+        return data_type(self.to) if self.narrow is None else self.narrow.carrier
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -322,10 +333,10 @@ class Cast(Operator):
         return (TensorType(self.dtype, x.shape, value),)
 
     def _convert(self, x: Array) -> Array:
-        if self.to not in NARROW:
+        if self.narrow is None:
             return _converted(x, self.dtype)
         with np.errstate(all="ignore"):
-            return NARROW[self.to].convert(x, bool(self.saturate), self.round_mode)
+            return self.narrow.convert(x, bool(self.saturate), self.round_mode)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         return (self._convert(given(inputs)),)
@@ -333,7 +344,7 @@ class Cast(Operator):
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
     ) -> bool:
-        return self.to not in NARROW and _emit_cast(emit, given(inputs), given(outputs))
+        return self.narrow is None and _emit_cast(emit, given(inputs), given(outputs))
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:

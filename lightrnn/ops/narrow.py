@@ -7,7 +7,7 @@ it, by its number in ONNX (TensorProto.DataType).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -93,7 +93,9 @@ class Integer:
         return y.astype(self.carrier)
 
 
-NARROW: dict[int, Float | Power | Integer] = {
+NarrowType: TypeAlias = Float | Power | Integer
+
+NARROW: dict[int, NarrowType] = {
     16: Float("bfloat16", 7, -126, 2.0**128 - 2.0**120, np.inf, saturates=False),
     17: Float("float8e4m3fn", 3, -6, 448.0),
     18: Float("float8e4m3fnuz", 3, -7, 240.0, signed_zero=False),
