@@ -13,7 +13,7 @@ import numpy as np
 
 from lightrnn.engine.bind import Binder
 from lightrnn.engine.branches import Decisions, has_branches
-from lightrnn.engine.control import PreparedControl, absorb
+from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
@@ -136,8 +136,14 @@ class Prepared:
         operator = build(node)
         if not isinstance(operator, Control):
             return operator
-        bodies = [prepare(g, tuple(g.outputs), self._store) for g in operator.graphs]
-        return PreparedControl(operator, bodies)
+        count = operator.captured(len(node.inputs))
+        return PreparedControl(operator, [self._body(g, node, count) for g in operator.graphs])
+
+    def _body(self, graph: Graph, node: Node, count: int) -> PreparedBody:
+        """A graph that `node` holds, `count` of whose inputs are captured."""
+        encodings = {n: e for n, e in self.encodings.items() if n in graph.constants}
+        inside, kept = specialized(graph, node, count, self.graph.constants)
+        return PreparedBody(prepare(inside, tuple(inside.outputs), self._store, encodings), kept)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -163,8 +169,9 @@ class Prepared:
             while len(self._decided) >= MAX_PLANS:
                 del self._decided[next(iter(self._decided))]
             outputs = tuple(self.graph.outputs)
-            graph = prune(absorb(fold(prune(made.graph, outputs))), outputs)
-            self._decided[taken] = Prepared(graph, self._store, {*self.lasting, *made.own})
+            graph = prune(fold(prune(made.graph, outputs)), outputs)
+            lasting = {*self.lasting, *made.own}
+            self._decided[taken] = Prepared(graph, self._store, lasting, self.encodings)
         return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
@@ -199,7 +206,7 @@ def prepare(
     encodings: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store, None, encodings)
+    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:
