@@ -55,22 +55,28 @@ class Executor:
         except IndexError:
             arena = Arena()
         try:
-            frame = arena.frames.get(plan)
-            if frame is None:
-                frame = arena.make_frame(plan, self._library.addresses)
+            frame = self.frame(arena, plan)
             for place, array in zip(frame.inputs, arrays):  # noqa: B905
                 place[...] = array
-            if frame.whole:
-                self._short(frame.whole, 0, 1)
-                if frame.status[0]:
-                    _raise(frame)
-            else:
-                self._run_steps(frame)
+            self.execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
             return [place.copy() for place in frame.outputs]
         finally:
             self._arenas.append(arena)
+
+    def frame(self, arena: Arena, plan: Plan) -> Frame:
+        """The frame of a plan in an arena."""
+        return arena.frames.get(plan) or arena.make_frame(plan, self._library.addresses)
+
+    def execute(self, frame: Frame) -> None:
+        """Compute the outputs of a frame whose inputs are in their places, up to its tail."""
+        if frame.whole:
+            self._short(frame.whole, 0, 1)
+            if frame.status[0]:
+                _raise(frame)
+        else:
+            self._run_steps(frame)
 
     def _run_steps(self, frame: Frame) -> None:
         for step in frame.steps:

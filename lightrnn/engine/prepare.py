@@ -69,14 +69,22 @@ class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
     def __init__(
-        self, graph: Graph, store: PackedStore, lasting: Collection[str] | None = None
+        self,
+        graph: Graph,
+        store: PackedStore,
+        lasting: Collection[str] | None = None,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
-        """lasting: the constants that are the model's own, not one plan's; by default all."""
+        """lasting: the constants that are the model's own, not one plan's; by default all.
+
+        carried: inputs that hold states and the outputs that hold them afterwards.
+        """
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
         steps = [(node, build(node)) for node in self.graph.nodes]
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self.carried = dict(carried or {})
         self._store = store
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
@@ -120,9 +128,18 @@ class Prepared:
         return Prepared(fold(graph), self._store, self.lasting)
 
 
-def prepare(graph: Graph, outputs: Sequence[str], store: PackedStore) -> Prepared:
-    """Prepare a checked graph for some of its outputs."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store)
+def prepare(
+    graph: Graph,
+    outputs: Sequence[str],
+    store: PackedStore,
+    carried: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Prepare a checked graph for some of its outputs.
+
+    carried: inputs that hold states and the outputs that hold them afterwards, where a session is
+    to keep them in its memory.
+    """
+    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, carried=carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

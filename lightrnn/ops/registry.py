@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -133,7 +134,7 @@ def build(node: Node) -> Operator:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -144,6 +145,11 @@ def build(node: Node) -> Operator:
         return cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
+
+
+@cache
+def _hints(cls: type[Operator]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
