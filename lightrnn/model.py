@@ -348,7 +348,9 @@ class Stream:
         try:
             return self._session.run(arrays)
         except GraphError as error:
-            raise InputError(f"{error}; reset() begins another sequence") from None
+            raise InputError(
+                f"{error}; where the piece does not fit the states, reset() begins another sequence"
+            ) from None
 
     def _begin(self, arrays: list[Array]) -> dict[str, Array]:
         pieces, shapes = self._pieces, tuple(a.shape for a in arrays)

@@ -148,7 +148,7 @@ def build(node: Node) -> Operator:
 
 
 @cache
-def _hints(cls: type[Operator]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

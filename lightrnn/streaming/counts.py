@@ -32,8 +32,11 @@ def shape_counts(c: Call) -> Array | None:
     return mask if mask.any() else None
 
 
-def known_counts(c: Call) -> list[Array | None]:
-    """The same for each result of a node all of whose inputs are known numbers."""
+def known_counts(c: Call) -> list[Array | None] | None:
+    """The same for each result of a node all of whose inputs are known numbers.
+
+    None where the node does with the number of steps what no stream can.
+    """
     counted = [k for k, t in enumerate(c.inputs) if t is not None and t.counts is not None]
     nothing: list[Array | None] = [None] * len(c.outputs)
     if not counted:
@@ -47,7 +50,8 @@ def known_counts(c: Call) -> list[Array | None]:
         both = np.logical_or.reduce(np.broadcast_arrays(*masks))
         return [np.broadcast_to(both, t.sizes) for t in c.outputs]
     if c.node.op not in REDUCTIONS:
-        c.refuse("computes with the number of steps")
+        c.refuse("computes with the number of steps", whole=True)
+        return None
     return [np.ones(t.sizes, np.bool_) for t in c.outputs]
 
 

@@ -78,7 +78,7 @@ def streamed(graph: Graph, name: str) -> Streamed:
     pruned = prune(fold(prune(graph, tuple(graph.outputs))), tuple(graph.outputs))
     recurrent = layers(pruned)
     if not recurrent and not graph.states:
-        raise UnsupportedError(f"graph {name!r} is no stream: it has no states to carry")
+        raise _refused(name, "it has no states to carry")
     reached = _reached(pruned, pruned.states)
     own = all(
         op.direction == "forward" and all(_input(node, k) in reached for k, _ in state_slots(op))
@@ -93,6 +93,10 @@ def streamed(graph: Graph, name: str) -> Streamed:
         outputs=tuple(n for n in graph.outputs if n not in graph.states.values()),
         fixed=_fixed(pruned, axes, own=own),
     )
+
+
+def _refused(name: str, reason: str) -> UnsupportedError:
+    return UnsupportedError(f"graph {name!r} runs as a whole only, by model.run: {reason}")
 
 
 def _input(node: Node, k: int) -> str:
@@ -117,7 +121,7 @@ def _checked(graph: Graph, name: str, *, own: bool) -> tuple[Axes, Mapping[str, 
     if any(kind.shape is None for kind in graph.inputs.values()):
         if own:
             return frozenset(), {}
-        raise UnsupportedError(f"graph {name!r} is no stream: an input's rank is not known")
+        raise _refused(name, "an input's rank is not known")
     tensors: Mapping[str, Tensor] = {}
     try:
         sizes, axes = find(graph)
@@ -127,13 +131,13 @@ def _checked(graph: Graph, name: str, *, own: bool) -> tuple[Axes, Mapping[str, 
     except GraphError as error:
         if own:
             return frozenset(), {}
-        raise UnsupportedError(f"graph {name!r} is no stream: {error}") from None
+        raise _refused(name, str(error)) from None
     if not own and not axes:
         node = next(node for node, _ in layers(graph))
         problems = [Problem(f"{node} runs over an axis that is not found to be an input's", True)]
     lines = dict.fromkeys(str(p) for p in problems if p.whole or not own)
     if lines:
-        raise UnsupportedError(f"graph {name!r} is no stream:\n  " + "\n  ".join(lines))
+        raise _refused(name, "\n  " + "\n  ".join(lines))
     return axes, tensors
 
 

@@ -68,13 +68,15 @@ def walk(
 
 
 def _follow(c: Call) -> list[Tensor]:
+    if any(t is not None and t.mark is Kind.REFUSED for t in c.inputs):
+        return [Tensor(t, Kind.REFUSED) for t in c.outputs]
     if c.node.op in ("Shape", "Size"):
         return [Tensor(c.outputs[0], Kind.STATIC, shape_counts(c))]
     if all(t.value is not None for t in c.outputs) and not _needs_rule(c):
-        return [
-            Tensor(t, Kind.STATIC, counts)
-            for t, counts in zip(c.outputs, known_counts(c), strict=False)
-        ]
+        counts = known_counts(c)
+        if counts is not None:
+            return [Tensor(t, Kind.STATIC, m) for t, m in zip(c.outputs, counts, strict=False)]
+        return [Tensor(t, Kind.REFUSED) for t in c.outputs]
     found = _marks(c)
     marks = [found] * len(c.outputs) if isinstance(found, Span | Kind) else found
     return [Tensor(t, mark) for t, mark in zip(c.outputs, marks, strict=False)]
@@ -92,8 +94,6 @@ def _marks(c: Call) -> Mark | Sequence[Mark]:
     given = [(k, t) for k, t in enumerate(c.inputs) if t is not None]
     kinds = [t.mark for _, t in given if isinstance(t.mark, Kind)]
     highest = max(kinds, default=Kind.STATIC)
-    if highest is Kind.REFUSED:
-        return highest
     spans = any(t.span is not None for _, t in given)
     counted = {k for k, t in given if t.counts is not None}
     if not spans and not counted and not (is_layer(c.node) and _is_open(c)):
