@@ -134,7 +134,7 @@ def build(node: Node) -> Operator:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = _hints(cls)
+    hints = _hints(node.op)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -148,8 +148,8 @@ def build(node: Node) -> Operator:
 
 
 @cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hints(name: str) -> dict[str, Any]:
+    return typing.get_type_hints(REGISTRY[name])
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
