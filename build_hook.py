@@ -29,7 +29,7 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
         from lightrnn.native import build
         from lightrnn.native.library import PACKAGED
 
-        PACKAGED.unlink(missing_ok=True)
+        Path(PACKAGED).unlink(missing_ok=True)
         try:
             return build.build(PACKAGED)
         except (ImportError, NativeError) as error:

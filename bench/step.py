@@ -1,8 +1,8 @@
 """Latency of one LSTM step against onnxruntime: `python -m bench.step`.
 
 One layer, batch 1, x in and Y out, through `Model.run` and `InferenceSession.run`, one thread, runs
-interleaved. Also the p90 of a step while another Python thread is busy, and what a shape not seen
-before costs. Prints Markdown tables.
+interleaved. Also the p90 of a step while another Python thread is busy, and what a shape that was
+not seen before costs the language identification example. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -22,14 +24,16 @@ from bench.models import lstm_onnx
 SIZES = (16, 64, 128, 256)
 
 
-def interleaved(calls: list[Callable[[], object]], rounds: int = 3000) -> list[list[float]]:
+def interleaved(
+    calls: list[Callable[[], object]], rounds: int = 3000, warm: int = 100
+) -> list[list[float]]:
     """Seconds of every call, the calls taking turns."""
     times: list[list[float]] = [[] for _ in calls]
-    for k in range(rounds + 100):
+    for k in range(rounds + warm):
         for call, mine in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            if k >= 100:
+            if k >= warm:
                 mine.append(time.perf_counter() - start)
     return times
 
@@ -91,7 +95,22 @@ def busy_p90() -> None:
     print(f"p90 of a step of 64 units: idle {idle:.1f} µs, another thread busy {busy:.1f} µs")
 
 
+def new_shape_cost() -> None:
+    """The example model at shapes not seen before, and at the same shapes again."""
+    model = lightrnn.load(Path(__file__).parents[1] / "examples/langid/langid.lrnn", threads=1)
+    rng = np.random.default_rng(2)
+    extra = []
+    for steps in rng.permutation(np.arange(1, 61)):
+        ids = rng.integers(2, 500, (1, int(steps)))
+        feeds = {"ids": ids, "lengths": np.array([steps])}
+        run = partial(model.run, feeds)
+        (new,), (seen,) = (interleaved([run], 1, 0) for _ in range(2))
+        extra.append(new[0] - seen[0])
+    print(f"a new shape of the example model: {statistics.median(extra) * 1e3:.2f} ms more")
+
+
 if __name__ == "__main__":
     step_table()
     print()
     busy_p90()
+    new_shape_cost()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from lightrnn.engine.executor import Executor, run_on_numpy
 from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
-from lightrnn.engine.session import Session, Shapes
+from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
 from lightrnn.errors import GraphError, InputError, UnsupportedError
 from lightrnn.format import ModelFile, read
@@ -25,8 +23,6 @@ from lightrnn.ops import build
 
 if TYPE_CHECKING:
     from lightrnn.streaming import Streamed
-
-_log = logging.getLogger("lightrnn")
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Model:
     """A loaded model. Immutable; any number of threads may run it at once."""
 
     def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
-        self._source = source if isinstance(source, bytes) else Path(source)
+        self._source = source if isinstance(source, bytes) else os.fspath(source)
         self._threads = threads
         file: ModelFile = read(source)
         for graph in file.graphs.values():
@@ -117,10 +113,11 @@ class Model:
 
         Raises InputError for inputs that do not fit, DataError for a value out of range.
         """
-        signature = self._main if graph is None and outputs is None else None
-        if signature is None:
+        if graph is None and outputs is None:
+            signature = self._main
+        else:
             signature = self._signature(graph or self.graphs[0], outputs)
-        return dict(zip(signature.names, self._compute(signature, inputs)))  # noqa: B905
+        return signature.run(inputs)
 
     def __call__(self, *inputs: Array) -> Array | tuple[Array, ...]:
         """Run the first graph on inputs in order; its outputs in order, a single one by itself."""
@@ -128,29 +125,8 @@ class Model:
         if len(inputs) != len(signature.inputs):
             raise InputError(f"{len(inputs)} inputs, expected {len(signature.inputs)}")
         feeds = {spec.name: a for spec, a in zip(signature.inputs, inputs, strict=True)}
-        results = self._compute(signature, feeds)
-        return results[0] if len(results) == 1 else tuple(results)
-
-    def _compute(self, signature: _Signature, feeds: Mapping[str, Array]) -> list[Array]:
-        executor = self._executor
-        if executor is None:
-            return run_on_numpy(signature.prepared, signature.checked(feeds))
-        arrays, shapes = [], []
-        try:
-            for name, dtype in signature.quick:
-                array = feeds[name]
-                if array.dtype is not dtype:
-                    break
-                arrays.append(array)
-                shapes.append(array.shape)
-        except (KeyError, AttributeError):
-            arrays = []
-        # A plan of these shapes was made from inputs that were checked.
-        plan = signature.plans.get(tuple(shapes)) if len(arrays) == len(feeds) else None
-        if plan is None:
-            arrays = signature.checked(feeds)
-            plan = signature.prepared.plan(tuple([a.shape for a in arrays]))
-        return executor.run(plan, arrays)
+        results = tuple(signature.run(feeds).values())
+        return results[0] if len(results) == 1 else results
 
     def plan(self, shapes: Mapping[str, Sequence[int]], graph: str | None = None) -> Plan:
         """What would run for inputs of these shapes. Needs the kernel library."""
@@ -183,7 +159,7 @@ class Model:
         first = prepare(made.first, tuple(made.first.outputs), self._store)
         visible = replace(made.first, inputs={n: made.first.inputs[n] for n in made.inputs})
         later = prepare(made.later, tuple(made.later.outputs), self._store, made.later.states)
-        return _Pieces(made, _Signature(visible, first), later)
+        return _Pieces(made, _Signature(visible, first, None), later)
 
     @property
     def arena_bytes(self) -> int:
@@ -201,7 +177,7 @@ class Model:
                     f"no output {', '.join(unknown) or 'asked for'}, "
                     f"the graph has {', '.join(stored.outputs)}"
                 )
-            found = _Signature(stored, prepare(stored, names, self._store))
+            found = _Signature(stored, prepare(stored, names, self._store), self._executor)
             self._prepared[graph, names] = found
         return found
 
@@ -215,13 +191,25 @@ class Model:
 class _Signature:
     """Inputs and outputs of a prepared graph, and the check of what a caller passes."""
 
-    def __init__(self, graph: Graph, prepared: Prepared) -> None:
+    def __init__(self, graph: Graph, prepared: Prepared, executor: Executor | None) -> None:
         self.prepared = prepared
+        self._executor = executor
         self.inputs = _specs(graph.inputs)
         self.names = tuple(prepared.graph.outputs)
         self.outputs = _specs(prepared.graph.outputs)
-        self.plans = prepared.plans
-        self.quick = tuple((s.name, s.dtype) for s in self.inputs)
+        self.run: Callable[[Mapping[str, Any]], dict[str, Array]] = self._run
+        if executor is not None:
+            self.run = executor.dispatcher(prepared, [s.name for s in self.inputs], self._run)
+
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
+        """Outputs for inputs that are checked first, whatever their types and shapes."""
+        arrays = self.checked(feeds)
+        if self._executor is None:
+            results = run_on_numpy(self.prepared, arrays)
+        else:
+            plan = self.prepared.plan(tuple(a.shape for a in arrays))
+            results = self._executor.run(plan, arrays)
+        return dict(zip(self.names, results, strict=True))
 
     def checked(self, feeds: Mapping[str, Any]) -> list[Array]:
         """The inputs in order, each an array of its dtype and of sizes that fit."""
@@ -299,10 +287,11 @@ class Stream:
 
     def __init__(self, executor: Executor | None, pieces: _Pieces) -> None:
         self._executor, self._pieces = executor, pieces
-        self._session = Session(executor, pieces.later, len(pieces.streamed.outputs))
-        self._quick = pieces.signature.quick
-        self._ready = self._session.ready
-        self._began: Shapes | None = None
+        streamed = pieces.streamed
+        counts = len(streamed.inputs), len(streamed.outputs)
+        self._session = Session(executor, pieces.later, *counts)
+        self._step = self._session.dispatcher(self._checked)
+        self._began: tuple[tuple[int, ...], ...] | None = None
 
     def reset(self) -> None:
         """Begin another sequence."""
@@ -325,20 +314,7 @@ class Stream:
         Raises InputError for inputs that do not fit, DataError for a value out of range; the
         stream is then where it was.
         """
-        arrays, shapes = [], []
-        try:
-            for name, dtype in self._quick:
-                array = inputs[name]
-                if array.dtype is not dtype:
-                    break
-                arrays.append(array)
-                shapes.append(array.shape)
-        except (KeyError, AttributeError):
-            arrays = []
-        run = self._ready.get(tuple(shapes))
-        if run is None or len(arrays) != len(inputs):
-            return self._checked(inputs)
-        return run(arrays)
+        return self._step(inputs)
 
     def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         arrays = self._pieces.signature.checked(inputs)
@@ -374,5 +350,8 @@ def _warn_once() -> None:
     global _warned  # noqa: PLW0603
     if not _warned:
         _warned = True
-        _log.warning("no kernel library for this machine: running on NumPy, which is slow; "
+        import logging  # a part of each start that only this needs
+
+        log = logging.getLogger("lightrnn")
+        log.warning("no kernel library for this machine: running on NumPy, which is slow; "
                      "`lightrnn doctor` says why, `lightrnn build-kernels` builds one")  # fmt: skip

@@ -963,7 +963,7 @@ def test_a_step_runs_where_its_states_lie() -> None:
     stream = model.stream()
     for _ in range(3):
         stream.step({"x0": np.ones((1, BATCH, SIZE), np.float32)})
-    assert list(stream._session.ready) == [((1, BATCH, SIZE),)]
+    assert list(stream._session._calls) == [((1, BATCH, SIZE),)]
 
 
 # torch

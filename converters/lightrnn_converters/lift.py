@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightrnn.errors import ConversionError
@@ -52,6 +53,7 @@ def _write_out(model: Any) -> Any:
     missing = sorted(_operators(model.graph) - set(REGISTRY) - READ)
     if not missing:
         return model
+    _give_defaults(model.graph, missing)
     try:
         typed = shape_inference.infer_shapes(model)
         typed.graph.value_info.extend(_value_info(i) for i in typed.graph.initializer)
@@ -59,6 +61,18 @@ def _write_out(model: Any) -> Any:
         return inliner.inline_selected_functions(typed, pairs, inline_schema_functions=True)
     except (RuntimeError, ValueError):
         return model  # the reader names these operators
+
+
+def _give_defaults(graph: Any, operators: Sequence[str]) -> None:
+    """Write down attributes left at their defaults, which the inliner does not know."""
+    from onnx import defs
+
+    for node in graph.node:
+        if node.domain in ("", "ai.onnx") and node.op_type in operators:
+            given = {a.name for a in node.attribute}
+            for name, attribute in defs.get_schema(node.op_type, OPSET).attributes.items():
+                if attribute.default_value.name and name not in given:
+                    node.attribute.append(attribute.default_value)
 
 
 def _value_info(tensor: Any) -> Any:

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         print("compiling; this takes some minutes", file=sys.stderr)
     level = _build(path)
     print(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
-    if library.PACKAGED.exists():
+    if os.path.exists(library.PACKAGED):
         logging.getLogger("lightrnn").warning(
             "%s came with lightrnn and is loaded instead", library.PACKAGED
         )
@@ -49,13 +48,14 @@ def _check_possible() -> None:
         raise NativeError("numba is not installed: pip install 'lightrnn[kernels]'")
 
 
-def _build(path: Path) -> str | None:
+def _build(path: str) -> str | None:
     """Build the library in a folder that only we can write; the level that this CPU gets."""
     from lightrnn.errors import NativeError
     from lightrnn.native import build, library
 
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chmod(path.parent, 0o700)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chmod(folder, 0o700)
     try:
         build.build(path)
     except ImportError as error:

@@ -66,9 +66,9 @@ def _reason() -> str:
         return "LIGHTRNN_NATIVE is 0"
     places = (library.PACKAGED, library.cached_path())
     for path in places:
-        if path.exists():
+        if os.path.exists(path):
             return f"{path} has nothing that this CPU runs"
-    missing = " nor ".join(map(str, places))
+    missing = " nor ".join(places)
     return f"no library at {missing}; `lightrnn build-kernels` builds one"
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
 from lightrnn.graph import Array
-from lightrnn.native.abi import ALIGNMENT
+from lightrnn.native.abi import ALIGNMENT, ALONE
 from lightrnn.native.library import Library
 
 MAX_FRAMES = 32
@@ -25,16 +24,14 @@ _STATUS, _SYNC, _HEAD = 0, 8, 24
 """Words at the front of a frame: status, barrier, then the program."""
 
 
-@dataclass(frozen=True)
-class NativeCall:
+class NativeCall(NamedTuple):
     """One call of the executor. args: address of its four arguments."""
 
     args: int
     work: int
 
 
-@dataclass(frozen=True)
-class HostCall:
+class HostCall(NamedTuple):
     """A host step with its tensors in place."""
 
     step: HostStep
@@ -113,19 +110,24 @@ def _maybe(arena: Array, place: Place | None) -> Array | None:
 
 
 class Arena:
-    """One run's memory; it grows to the largest plan that it has met."""
+    """One run's memory; it grows to the largest plan that it has met.
+
+    calls: by the key of a plan, what runs it in this arena, for plans of one short call.
+    """
 
     def __init__(self) -> None:
         self._memory = aligned_bytes(0)
         self.frames: dict[Plan, Frame] = {}
+        self.calls: dict[Hashable, Callable[..., dict[str, Array]]] = {}
 
     def make_frame(self, plan: Plan, addresses: dict[str, int]) -> Frame:
         """Make the plan's frame in this arena and remember it."""
-        if len(self._memory) < plan.arena_bytes:
+        grows = len(self._memory) < plan.arena_bytes
+        if grows or len(self.frames) >= MAX_FRAMES:
             self.frames.clear()
+            self.calls.clear()
+        if grows:
             self._memory = aligned_bytes(plan.arena_bytes)
-        elif len(self.frames) >= MAX_FRAMES:
-            self.frames.clear()
         frame = self.frames[plan] = Frame(plan, self._memory, addresses)
         return frame
 
@@ -139,16 +141,14 @@ class Arena:
         return len(self._memory)
 
 
-def call_with_gil(library: Library) -> Callable[[int, int, int], None]:
+def call_with_gil(library: Library) -> Callable[[int], None]:
     """The executor, called without letting other Python threads run: for short programs."""
-    kind = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return kind(library.addresses["execute"])
+    return ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(library.addresses[ALONE])
 
 
-def call_without_gil(library: Library) -> Callable[[int, int, int], None]:
+def call_without_gil(library: Library) -> Callable[[int], None]:
     """The executor, called while other Python threads may run."""
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return kind(library.addresses["execute"])
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library.addresses[ALONE])
 
 
 assert _HEAD * 8 % ALIGNMENT == 0

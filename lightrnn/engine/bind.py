@@ -30,6 +30,7 @@ class Binder:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
+        self._shapes: tuple[tuple[int, ...], ...] = ()
         self._types: dict[str, TensorType] = {}
         self._refs: dict[str, Ref] = {}
         self._buffers: list[Buffer] = []
@@ -45,6 +46,7 @@ class Binder:
     def bind(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for inputs of these shapes."""
         prepared = self._prepared
+        self._shapes = tuple(shapes)
         for (name, kind), shape in zip(prepared.graph.inputs.items(), shapes, strict=True):
             self._allocate(name, TensorType(kind.dtype, shape))
         self._place_states()
@@ -246,6 +248,8 @@ class Binder:
         arena_bytes = lay_out(self._buffers, 2 * self._carry)
         instructions = tuple(self._instruction(*call) for call in self._calls)
         return Plan(
+            key=(prepared, *self._shapes),
+            names=tuple(prepared.graph.outputs),
             nodes=tuple(node for node, _ in prepared.nodes),
             inputs=tuple(self._place(name) for name in prepared.graph.inputs),
             outputs=()
@@ -282,7 +286,7 @@ class Binder:
         return Instruction(kernel, tuple(args), tuple(places), status, sync, work, node)
 
     def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:
-        if not isinstance(step, tuple):
+        if isinstance(step, NativeStep | HostStep):
             return step
         node, op = step
         return HostStep(

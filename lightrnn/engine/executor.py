@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lightrnn.engine.arena import (
     call_with_gil,
     call_without_gil,
 )
+from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
 from lightrnn.engine.interpret import evaluate
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
@@ -58,7 +60,7 @@ class Executor:
             frame = self.frame(arena, plan)
             for place, array in zip(frame.inputs, arrays):  # noqa: B905
                 place[...] = array
-            self.execute(frame)
+            self._execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
             return [place.copy() for place in frame.outputs]
@@ -66,13 +68,45 @@ class Executor:
             self._arenas.append(arena)
 
     def frame(self, arena: Arena, plan: Plan) -> Frame:
-        """The frame of a plan in an arena."""
-        return arena.frames.get(plan) or arena.make_frame(plan, self._library.addresses)
+        """The frame of a plan in an arena, made where there is none."""
+        found = arena.frames.get(plan)
+        if found is None:
+            found = arena.make_frame(plan, self._library.addresses)
+            if found.whole:
+                arena.calls[plan.key] = frame_call(found, self._short, _raise)
+        return found
 
-    def execute(self, frame: Frame) -> None:
+    def dispatcher(
+        self,
+        prepared: Prepared,
+        names: Sequence[str],
+        otherwise: Callable[[Mapping[str, Any]], Results],
+    ) -> Callable[[Mapping[str, Any]], Results]:
+        """A function of inputs by name; what is not ready to run goes to `otherwise`."""
+        dtypes = [prepared.graph.inputs[name].dtype for name in names]
+        return signature_call(names, dtypes, prepared, self._arenas, otherwise)
+
+    def carrying(
+        self, frame: Frame, inputs: int, outputs: int, carry: Carry
+    ) -> Callable[..., Results]:
+        """A function of the first inputs that gives the first outputs, then moves `carry`."""
+        if frame.whole:
+            return frame_call(frame, self._short, _raise, inputs, outputs, carry)
+        named = list(zip(frame.plan.names[:outputs], frame.outputs, strict=False))
+
+        def call(*arrays: Array) -> Results:
+            for place, array in zip(frame.inputs, arrays):  # noqa: B905
+                place[...] = array
+            self._execute(frame)
+            carry[0][...] = carry[1]
+            return {name: place.copy() for name, place in named}
+
+        return call
+
+    def _execute(self, frame: Frame) -> None:
         """Compute the outputs of a frame whose inputs are in their places, up to its tail."""
         if frame.whole:
-            self._short(frame.whole, 0, 1)
+            self._short(frame.whole)
             if frame.status[0]:
                 _raise(frame)
         else:
@@ -83,7 +117,7 @@ class Executor:
             if isinstance(step, HostCall):
                 _evaluate(step)
             elif step.work < SHORT:
-                self._short(step.args, 0, 1)
+                self._short(step.args)
             else:
                 self._run_long(step)
             if frame.status[0]:
@@ -96,7 +130,7 @@ class Executor:
             or call.work < TEAM
             or not team_of(self._library).try_run(call.args, threads, call.work)
         ):
-            self._long(call.args, 0, 1)
+            self._long(call.args)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
         values = _values(tail.node, tail.operator, frame.tail_inputs)

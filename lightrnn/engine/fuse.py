@@ -9,7 +9,6 @@ import numpy as np
 
 from lightrnn.graph import FLOAT32, Array, Graph, Node
 from lightrnn.ops import Operator
-from lightrnn.ops.linear import Linear, MatMul
 
 Step = tuple[Node, Operator]
 
@@ -21,8 +20,12 @@ def fuse_bias(steps: Sequence[Step], graph: Graph) -> list[Step]:
     products = {
         node.outputs[0]: node
         for node, op in steps
-        if isinstance(op, MatMul) and _is_matrix(graph.constants, node.inputs[1])
+        if op.name == "MatMul" and _is_matrix(graph.constants, node.inputs[1])
     }
+    if not products:
+        return list(steps)
+    from lightrnn.ops.linear import Linear
+
     fused: dict[str, Step] = {}
     for node, op in steps:
         if op.name != "Add":

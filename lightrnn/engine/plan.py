@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lightrnn.graph import Array, Node, TensorType
 from lightrnn.ops import Operator
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One kernel call.
 
     args: words as the kernel reads them; those at `places` are arena offsets until an arena is
@@ -29,8 +29,7 @@ class Instruction:
     node: Node
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a tensor is found: at an arena offset, or in an array known before the run."""
 
     type: TensorType
@@ -38,8 +37,7 @@ class Place:
     array: Array | None = None
 
 
-@dataclass(frozen=True)
-class NativeStep:
+class NativeStep(NamedTuple):
     """The instructions [first, last) in one native call."""
 
     first: int
@@ -47,8 +45,7 @@ class NativeStep:
     work: int
 
 
-@dataclass(frozen=True)
-class HostStep:
+class HostStep(NamedTuple):
     """A node that NumPy evaluates between native calls; None for slots left out or not read."""
 
     node: Node
@@ -57,8 +54,7 @@ class HostStep:
     outputs: tuple[Place | None, ...]
 
 
-@dataclass(frozen=True)
-class Tail:
+class Tail(NamedTuple):
     """What follows a node whose output shapes are known only once it has run.
 
     live: inputs of `rest` that the plan has; the others, `produced`, are the node's outputs.
@@ -75,14 +71,16 @@ class Tail:
 class Plan:
     """Instructions over one arena, and the host steps between them.
 
+    key: the prepared graph and the input shapes. names: the outputs, in order.
     nodes: the graph's nodes, by the numbers that kernels report.
     arena_bytes: memory of a run. packed_bytes: packed weights that the plan reads.
     carry: the bytes at the arena's front that hold the states, those after the run following in
     the same order; None where not all states lie there.
     """
 
+    key: Hashable = field(repr=False)
+    names: tuple[str, ...]
     nodes: tuple[Node, ...] = field(repr=False)
-
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
     instructions: tuple[Instruction, ...]

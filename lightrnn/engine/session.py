@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from lightrnn.engine.arena import MAX_FRAMES, Arena, Frame
+from lightrnn.engine.arena import MAX_FRAMES, Arena
+from lightrnn.engine.dispatch import Results, session_call
 from lightrnn.engine.executor import Executor, run_on_numpy
 from lightrnn.engine.prepare import Prepared
 from lightrnn.graph import Array
-
-Shapes: TypeAlias = tuple[tuple[int, ...], ...]
-Results: TypeAlias = dict[str, Array]
 
 
 class Session:
@@ -24,33 +22,39 @@ class Session:
     behind, from where one copy brings them to the front. A run that fails leaves them as they were.
     """
 
-    def __init__(self, executor: Executor | None, prepared: Prepared, outputs: int) -> None:
-        """outputs: how many outputs a caller gets: the first ones, of which some may be states."""
+    def __init__(
+        self, executor: Executor | None, prepared: Prepared, inputs: int, outputs: int
+    ) -> None:
+        """inputs, outputs: how many are the caller's: the first ones; outputs may be states too."""
         self._executor = executor
         self._prepared = prepared
-        self._names = tuple(prepared.graph.outputs)[:outputs]
+        self._inputs, self._outputs = inputs, outputs
         self._states: list[Array] = []
         self._arena = Arena()
-        self._ready: dict[Shapes, Callable[[Sequence[Array]], Results]] = {}
+        self._calls: dict[Hashable, Callable[..., Results]] = {}
 
     def begin(self, states: Sequence[Array]) -> None:
         """Start from these states, which may be of other shapes than before."""
-        self._ready.clear()
+        self._calls.clear()
         self._states = [np.array(state) for state in states]
 
     def states(self) -> list[Array]:
         """Copies of the states."""
         return [state.copy() for state in self._states]
 
-    @property
-    def ready(self) -> Mapping[Shapes, Callable[[Sequence[Array]], Results]]:
-        """By the shapes of the caller's inputs, what runs arrays of exactly these and the graph's
-        types, without a check. One mapping for the life of the session.
+    def dispatcher(
+        self, otherwise: Callable[[Mapping[str, Any]], Results]
+    ) -> Callable[[Mapping[str, Any]], Results]:
+        """A function of the caller's inputs by name; what did not run before goes to `otherwise`.
+
+        `otherwise` checks its inputs and calls `run`, or `begin`.
         """
-        return self._ready
+        kinds = dict(list(self._prepared.graph.inputs.items())[: self._inputs])
+        dtypes = [kind.dtype for kind in kinds.values()]
+        return session_call(list(kinds), dtypes, self._calls, otherwise)
 
     def run(self, arrays: Sequence[Array]) -> Results:
-        """The caller's outputs; the states go on."""
+        """The caller's outputs for inputs of the graph's types; the states go on."""
         given, executor = [*arrays, *self._states], self._executor
         if executor is None:
             return self._keep(run_on_numpy(self._prepared, given))
@@ -59,34 +63,18 @@ class Session:
             return self._keep(executor.run(plan, given))
         held, memory = self.states(), self._arena.memory
         frame = executor.frame(self._arena, plan)
-        if self._arena.memory is not memory or len(self._ready) >= MAX_FRAMES:
-            self._ready.clear()
-        self._states = list(frame.inputs[len(arrays) :])
+        if self._arena.memory is not memory or len(self._calls) >= MAX_FRAMES:
+            self._calls.clear()
+            memory = self._arena.memory
+        self._states = list(frame.inputs[self._inputs :])
         for place, state in zip(self._states, held, strict=True):
             place[...] = state
-        call = self._call(executor, frame, plan.carry)
-        self._ready[tuple(a.shape for a in arrays)] = call
-        return call(arrays)
+        carry = memory[: plan.carry], memory[plan.carry : 2 * plan.carry]
+        call = executor.carrying(frame, self._inputs, self._outputs, carry)
+        self._calls[tuple(a.shape for a in arrays)] = call
+        return call(*arrays)
 
     def _keep(self, results: Sequence[Array]) -> Results:
         named = dict(zip(self._prepared.graph.outputs, results, strict=True))
         self.begin([named[output] for output in self._prepared.carried.values()])
-        return {name: named[name] for name in self._names}
-
-    def _call(
-        self, executor: Executor, frame: Frame, carry: int
-    ) -> Callable[[Sequence[Array]], Results]:
-        """A run in place: nothing is looked up, nothing allocated but the outputs."""
-        memory, execute = self._arena.memory, executor.execute
-        before, after = memory[:carry], memory[carry : 2 * carry]
-        places = frame.inputs
-        copies = [(n, p.copy) for n, p in zip(self._names, frame.outputs, strict=False)]
-
-        def call(arrays: Sequence[Array]) -> Results:
-            for place, array in zip(places, arrays):  # noqa: B905
-                place[...] = array
-            execute(frame)
-            before[...] = after
-            return {name: copy() for name, copy in copies}
-
-        return call
+        return dict(list(named.items())[: self._outputs])

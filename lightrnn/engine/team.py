@@ -6,7 +6,6 @@ import atexit
 import ctypes
 import os
 import threading
-from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +32,8 @@ def default_threads() -> int:
 def _quota() -> int:
     """Cores that the control group allows, rounded up; many if it sets no limit."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
         return -(-int(quota) // int(period))
     except (OSError, ValueError):
         return 1 << 16

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -44,8 +42,11 @@ def write(target: str | os.PathLike[str] | BinaryIO, model: ModelFile) -> None:
     if not isinstance(target, str | os.PathLike):
         container.write(target, tensors, metadata)
         return
-    path = Path(target)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    import tempfile
+
+    path = os.fspath(target)
+    folder, own = os.path.split(path)
+    handle, name = tempfile.mkstemp(dir=folder or ".", prefix=f".{own}-")
     try:
         with os.fdopen(handle, "wb") as file:
             container.write(file, tensors, metadata)

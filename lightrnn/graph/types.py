@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = "np.ndarray[tuple[Any, ...], np.dtype[Any]]"
 Dim: TypeAlias = int | str | None
 """A size: a number, a name (equal names are equal sizes), or None for one not known yet."""
 Shape: TypeAlias = tuple[Dim, ...]

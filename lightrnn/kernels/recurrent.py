@@ -15,6 +15,7 @@ With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and
 
 start: steps done by earlier calls. total: steps of the sequence. Step s is time s, or
 total - 1 - s going backward; a row rests, its state kept and its y zero, while time >= its length.
+A first step without an initial state has nothing to multiply by R and does not read it.
 clip: limit of the activations' inputs, 0 for none. activations: code, alpha, beta of each
 activation of each direction.
 """
@@ -30,6 +31,7 @@ from lightrnn.kernels.sharing import (
     apply,
     check_lengths,
     clipped,
+    depth,
     emit_row,
     get_state,
     is_active,
@@ -99,7 +101,7 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 @inlined
 def _lstm_direction(
     xw, r, p, projection, lengths, y, h, c, full, sync, steps, start, total, batch, hidden, size,
-    backward, coupled, clip, y_step, y_row, activations, mine, nth,
+    backward, rested, coupled, clip, y_step, y_row, activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, s_first, s_last = mine
     blocks = (hidden + 15) // 16
@@ -111,8 +113,8 @@ def _lstm_direction(
         new = at(h, (1 - (s & 1)) * batch * ldh)
         gates = at(xw, local * batch * 4 * width)
         add_recurrent(
-            at(old, row * ldh), ldh, r, size, at(gates, row * 4 * width), 4 * width, end - row,
-            4, blocks, first, last,
+            at(old, row * ldh), ldh, r, depth(s, rested, size), at(gates, row * 4 * width),
+            4 * width, end - row, 4, blocks, first, last,
         )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -165,8 +167,8 @@ def lstm(
             at(xw, d * steps * batch * 4 * width), at(r, d * 4 * width * size),
             moved(p, d * 3 * width), moved(projection, d * ldh * hidden), lengths,
             moved(y, d * y_direction), states, cells, moved(full, d * batch * width), sync,
-            steps, start, total, batch, hidden, size, reverse != 0 or d == 1, coupled, clip,
-            y_step, y_row, at(activations, 9 * d), mine, nth,
+            steps, start, total, batch, hidden, size, reverse != 0 or d == 1, null(h0), coupled,
+            clip, y_step, y_row, at(activations, 9 * d), mine, nth,
         )  # fmt: skip
         if start + steps == total:
             final = at(states, (total & 1) * batch * ldh)
@@ -198,7 +200,7 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 @inlined
 def _gru_step(
-    gates, r, rb, lengths, old, new, full, sync, t, hidden, after, clip, activations, mine, nth
+    gates, r, rb, lengths, old, new, full, sync, t, k, hidden, after, clip, activations, mine, nth
 ):  # fmt: skip
     mode, row, end, first, last, _, _ = mine
     blocks = (hidden + 15) // 16
@@ -206,9 +208,11 @@ def _gru_step(
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full = at(full, row * width)
     r_h = at(r, 2 * width * hidden)
-    add_recurrent(mine_h, width, r, hidden, mine_x, 3 * width, end - row, 2, blocks, first, last)
+    add_recurrent(
+        mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last
+    )  # fmt: skip
     if after:
-        multiply(mine_h, width, r_h, hidden, rb, 0, mine_full, width, end - row, first, last, width)
+        multiply(mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width)
     else:
         for n in range(row, end):
             x, h = at(gates, n * 3 * width), at(old, n * width)
@@ -217,8 +221,7 @@ def _gru_step(
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
         multiply(
-            mine_full, width, r_h, hidden, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
-            width,
+            mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last, width
         )  # fmt: skip
     for n in range(row, end):
         if is_active(lengths, n, t):
@@ -261,7 +264,8 @@ def gru(
             _gru_step(
                 at(xw, (d * steps + local) * batch * 3 * width), at(r, d * 3 * width * hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width), sync, t,
-                hidden, after != 0, clip, at(activations, 6 * d), mine, nth,
+                depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
+                mine, nth,
             )  # fmt: skip
             out = moved(y, t * y_step + d * y_direction)
             _emit_rows(old, new, width, out, y_row, lengths, t, hidden, row, end, first, last)
@@ -300,8 +304,9 @@ def rnn(
             new = at(states, (1 - (s & 1)) * batch * width)
             gates = at(xw, (d * steps + local) * batch * width)
             add_recurrent(
-                at(old, row * width), width, at(r, d * width * hidden), hidden,
-                at(gates, row * width), width, end - row, 1, blocks, first, last,
+                at(old, row * width), width, at(r, d * width * hidden),
+                depth(s, null(h0), hidden), at(gates, row * width), width, end - row, 1, blocks,
+                first, last,
             )  # fmt: skip
             for n in range(row, end):
                 for u in range(first * 16, last * 16, 16):

@@ -109,14 +109,25 @@ def emit_row(h, h_new, y, active, size, first, last):
 
 
 @inlined
-def add_recurrent(h, ldh, r, size, xw, ldx, rows, gates, blocks, first, last):
-    """xw += h·R for the first `gates` gates of the hidden blocks [first, last)."""
+def depth(s, rested, size):
+    """How much of the state counts in step s: nothing in a first step that starts from zeros."""
+    return 0 if s == 0 and rested else size
+
+
+@inlined
+def add_recurrent(h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last):
+    """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
+
+    k: the size of the state, or 0 where it is known to be zero.
+    """
+    if k == 0:
+        return
     if last - first == blocks:
-        multiply(h, ldh, r, size, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx)
+        multiply(h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx)
     else:
         for g in range(gates):
             p = g * blocks
-            multiply(h, ldh, r, size, xw, ldx, xw, ldx, rows, p + first, p + last, ldx)
+            multiply(h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx)
 
 
 @inlined

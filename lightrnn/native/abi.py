@@ -18,7 +18,7 @@ and without one an integer. A kernel that meets a bad value stores BAD_INDEX in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ABI = 1
 """Raised whenever an argument list or the program layout changes."""
@@ -28,6 +28,9 @@ LANES = 16
 
 ALIGNMENT = 64
 BAD_INDEX = 1
+
+ALONE = "execute_alone"
+"""Symbol of the executor as `void execute_alone(const int64_t *args)`, for one thread."""
 
 LEVELS = ("v3", "v4")
 """x86-64 levels that kernels are compiled for, best last."""
@@ -61,14 +64,12 @@ ELEMENTS = ("float32", "int64", "int32", "bool", "float64")
 """Functions and element types that kernels get by their places here."""
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     name: str
     kind: str
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A kernel: the module of `lightrnn.kernels` that holds it, its name, its parameters."""
 
     module: str

@@ -35,12 +35,12 @@ FEATURES = {
 LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
 
 
-def build(destination: Path, levels: Iterable[str] = abi.LEVELS) -> Path:
+def build(destination: str | Path, levels: Iterable[str] = abi.LEVELS) -> Path:
     """Compile every kernel for each level, link, and put the library at `destination`.
 
     The library appears under its name only when it is complete. Raises NativeError.
     """
-    linker = find_linker()
+    linker, destination = find_linker(), Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".building-") as folder:
         objects = [Path(folder) / f"{level}.o" for level in levels]
@@ -107,6 +107,8 @@ def compile_level(level: str) -> bytes:
 
     for symbol, (function, kind) in OUTLINED.items():
         module.link_in(_numba_module(function, kind, symbol))
+    module.link_in(llvm.parse_assembly(_alone(level)))
+    exported.append(f"lr_{level}_{abi.ALONE}")
     if level == abi.LEVELS[0]:
         module.link_in(llvm.parse_assembly(_identity()))
         exported += ["lr_abi", "lr_hash", "lr_level"]
@@ -189,6 +191,17 @@ define {result} @{symbol}({given}) {{
 def _llvm_name(kind: Any) -> str:
     """The LLVM type of a result: void, or a vector."""
     return str(getattr(kind, "value", "void"))
+
+
+def _alone(level: str) -> str:
+    """The executor for one thread, with a single argument: ctypes takes its time over each."""
+    return f"""
+declare void @lr_{level}_execute(ptr, i64, i64)
+define void @lr_{level}_{abi.ALONE}(ptr %args) {{
+  call void @lr_{level}_execute(ptr %args, i64 0, i64 1)
+  ret void
+}}
+"""
 
 
 def _identity() -> str:

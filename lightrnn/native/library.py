@@ -7,14 +7,13 @@ import functools
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 from lightrnn.native.sources import source_hash
 
 FILE_NAME = "lightrnn_kernels.so"
-PACKAGED = Path(__file__).resolve().parent / FILE_NAME
+PACKAGED = os.path.join(os.path.dirname(os.path.realpath(__file__)), FILE_NAME)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +24,7 @@ class Library:
     addresses: kernel name to the address of its compiled form.
     """
 
-    path: Path
+    path: str
     level: str
     addresses: dict[str, int]
     handle: ctypes.CDLL
@@ -35,10 +34,10 @@ class Library:
         return int(ctypes.cast(getattr(self.handle, symbol), ctypes.c_void_p).value or 0)
 
 
-def cached_path() -> Path:
+def cached_path() -> str:
     """Where `lightrnn build-kernels` puts a library for this user."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "lightrnn" / FILE_NAME
+    return os.path.join(base, "lightrnn", FILE_NAME)
 
 
 @functools.cache
@@ -50,19 +49,19 @@ def load() -> Library | None:
     """
     if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
         return None
-    if PACKAGED.exists():
+    if os.path.exists(PACKAGED):
         return open_library(PACKAGED)
     cached = cached_path()
-    if cached.exists():
+    if os.path.exists(cached):
         _check_private(cached)
         return open_library(cached)
     return None
 
 
-def open_library(path: Path) -> Library | None:
+def open_library(path: str) -> Library | None:
     """Load one library file; None where this CPU runs none of its levels."""
     try:
-        handle = ctypes.CDLL(str(path))
+        handle = ctypes.CDLL(path)
     except OSError as error:
         raise NativeError(f"{path}: cannot be loaded: {error}") from None
     handle.lr_hash.restype = ctypes.c_char_p
@@ -80,7 +79,7 @@ def open_library(path: Path) -> Library | None:
     level = usable[-1]
     addresses = {
         name: int(ctypes.cast(getattr(handle, f"lr_{level}_{name}"), ctypes.c_void_p).value or 0)
-        for name in abi.KERNELS
+        for name in (*abi.KERNELS, abi.ALONE)
     }
     return Library(path, level, addresses, handle)
 
@@ -88,9 +87,9 @@ def open_library(path: Path) -> Library | None:
 _REMEDY = "run `lightrnn build-kernels`, or install lightrnn again"
 
 
-def _check_private(path: Path) -> None:
+def _check_private(path: str) -> None:
     """Refuse a library that another user owns or could change."""
-    for place in (path, path.parent):
-        info = place.stat()
+    for place in (path, os.path.dirname(path)):
+        info = os.stat(place)
         if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
             raise NativeError(f"{place}: must belong to you and be writable by you alone")

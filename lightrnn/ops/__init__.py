@@ -1,30 +1,5 @@
-"""What operators mean. Importing this package registers all of them."""
+"""What operators mean: one frozen dataclass each, imported when it is first needed."""
 
-from lightrnn.ops import (
-    conv,
-    creation,
-    einsum,
-    elementwise,
-    indexing,
-    linear,
-    logic,
-    movement,
-    neural,
-    normalization,
-    padding,
-    pooling,
-    recurrent,
-    reduction,
-    reshaping,
-    scatter,
-    selection,
-    slicing,
-    softmax,
-)
 from lightrnn.ops.registry import REGISTRY, Case, Operator, build, operator
 
-__all__ = [
-    "REGISTRY", "Case", "Operator", "build", "conv", "creation", "einsum", "elementwise",
-    "indexing", "linear", "logic", "movement", "neural", "normalization", "operator", "padding",
-    "pooling", "recurrent", "reduction", "reshaping", "scatter", "selection", "slicing", "softmax",
-]  # fmt: skip
+__all__ = ["REGISTRY", "Case", "Operator", "build", "operator"]

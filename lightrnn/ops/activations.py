@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +23,7 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 """Alpha and beta where the model gives none; None where the function has no such parameter."""
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """One activation function with its parameters."""
 
     name: str

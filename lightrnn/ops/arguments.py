@@ -21,6 +21,12 @@ DATA_TYPES = {
 """Element types by the numbers that ONNX attributes give them (TensorProto.DataType)."""
 
 
+def same_size(a: Dim, b: Dim, what: str) -> None:
+    """Raise GraphError where two sizes are known to differ."""
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise GraphError(f"{what} {a} and {b} differ")
+
+
 def data_type(number: int) -> np.dtype[Any]:
     """The element type that an attribute means. Raises UnsupportedError."""
     if number not in DATA_TYPES:

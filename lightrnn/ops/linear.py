@@ -10,15 +10,10 @@ import numpy as np
 
 from lightrnn.errors import GraphError
 from lightrnn.graph import FLOAT32, Array, Dim, TensorType
+from lightrnn.ops.arguments import same_size
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import padded, panels
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
-
-
-def same_size(a: Dim, b: Dim, what: str) -> None:
-    """Raise GraphError where two sizes are known to differ."""
-    if isinstance(a, int) and isinstance(b, int) and a != b:
-        raise GraphError(f"{what} {a} and {b} differ")
 
 
 def broadcast_dim(a: Dim, b: Dim) -> Dim:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lightrnn.graph import Array, TensorType
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(NamedTuple):
     """A place in memory: `offset` bytes into a base that the engine knows by number."""
 
     base: int
     offset: int = 0
 
-    def __add__(self, nbytes: int) -> Ref:
+    def __add__(self, nbytes: int) -> Ref:  # type: ignore[override]
         return Ref(self.base, self.offset + nbytes)
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """A node's input or output while lowering: contiguous, row-major, all sizes known.
 
     name: the tensor's name in the graph.

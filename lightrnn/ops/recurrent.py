@@ -12,7 +12,7 @@ import numpy as np
 from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import FLOAT32, INT32, Array, Attr, Dim, TensorType
 from lightrnn.ops import activations as act
-from lightrnn.ops.linear import same_size
+from lightrnn.ops.arguments import same_size
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.recurrent_lowering import Layer, Slots, lower_layer
 from lightrnn.ops.registry import Case, Operator, Types, operator

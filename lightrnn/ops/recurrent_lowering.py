@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ _CHUNK_ROWS = 48
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
 
 
-@dataclass(frozen=True)
-class Slots:
+class Slots(NamedTuple):
     """The operands of a recurrent node by role; None where one is left out."""
 
     x: Operand
@@ -53,8 +52,7 @@ class Slots:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A recurrent layer with its sizes. time, batch, inputs, hidden, size (of the hidden state)."""
 
     slots: Slots
@@ -69,10 +67,11 @@ class Layer:
     inputs: int
     hidden: int
     size: int
-    width: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "width", self.gates * padded(self.hidden))
+    @property
+    def width(self) -> int:
+        """Elements of one row's gates, each gate padded to whole vectors."""
+        return self.gates * padded(self.hidden)
 
     @staticmethod
     def of(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Node, TensorType
+from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
 
 Types = Sequence[TensorType | None]
@@ -32,8 +33,7 @@ class Case:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Slots:
+class Slots(NamedTuple):
     """Input or output names: `X B? rest*` is one required, one optional, then any number."""
 
     names: tuple[str, ...]
@@ -103,7 +103,34 @@ class Operator:
         raise NotImplementedError
 
 
-REGISTRY: dict[str, type[Operator]] = {}
+class Registry(Mapping[str, type[Operator]]):
+    """Every operator by name, its module imported when the operator is first asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, type[Operator]] = {}
+
+    def __getitem__(self, name: str) -> type[Operator]:
+        if name not in self._known:
+            importlib.import_module(f"lightrnn.ops.{MODULE_OF[name]}")
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULE_OF)
+
+    def __len__(self) -> int:
+        return len(MODULE_OF)
+
+    def add(self, name: str, cls: type[Operator]) -> None:
+        """Register a class. Raises RuntimeError for a second one, or one not in the catalogue."""
+        module = cls.__module__.rpartition(".")[2]
+        if name in self._known:
+            raise RuntimeError(f"operator {name!r} is registered twice")
+        if MODULE_OF.get(name) != module:
+            raise RuntimeError(f"operator {name!r} of {module} is not in ops/catalogue.py")
+        self._known[name] = cls
+
+
+REGISTRY = Registry()
 T = TypeVar("T", bound=type[Operator])
 
 
@@ -111,10 +138,8 @@ def operator(name: str, *, inputs: str, outputs: str) -> typing.Callable[[T], T]
     """Register a dataclass as the operator `name`; slots are written as in `Slots.parse`."""
 
     def register(cls: T) -> T:
-        if name in REGISTRY:
-            raise RuntimeError(f"operator {name!r} is registered twice")
         cls.name, cls.inputs, cls.outputs = name, Slots.parse(inputs), Slots.parse(outputs)
-        REGISTRY[name] = cls
+        REGISTRY.add(name, cls)
         return cls
 
     return register
@@ -134,7 +159,7 @@ def build(node: Node) -> Operator:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = _hints(node.op)
+    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -145,11 +170,6 @@ def build(node: Node) -> Operator:
         return cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
-
-
-@cache
-def _hints(name: str) -> dict[str, Any]:
-    return typing.get_type_hints(REGISTRY[name])
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:

@@ -1,0 +1,32 @@
+"""Which module defines which operators: a module is imported when a model first needs it."""
+
+from __future__ import annotations
+
+MODULES = {
+    "conv": "Conv ConvTranspose",
+    "creation": "ConstantOfShape EyeLike OneHot Range Shape Size Trilu",
+    "einsum": "Einsum",
+    "elementwise": "Abs Add Ceil Clip Cos Div Erf Exp Floor Log Max Mean Min Mod Mul Neg PRelu Pow"
+    " Reciprocal Round Sign Sin Sqrt Sub Sum Tan",
+    "indexing": "Gather GatherElements GatherND",
+    "linear": "Gemm MatMul",
+    "logic": "And Cast CastLike Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or"
+    " Where Xor",
+    "movement": "Concat Expand Split Tile Transpose",
+    "neural": "Celu Elu Gelu HardSigmoid HardSwish LeakyRelu Mish Relu Selu Sigmoid Softplus"
+    " Softsign Swish Tanh ThresholdedRelu",
+    "normalization": "BatchNormalization InstanceNormalization LayerNormalization",
+    "padding": "Pad",
+    "pooling": "AveragePool GlobalAveragePool GlobalMaxPool MaxPool",
+    "recurrent": "GRU LSTM RNN",
+    "reduction": "ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax"
+    " ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
+    "reshaping": "Dropout Flatten Identity Reshape Squeeze Unsqueeze",
+    "scatter": "ScatterElements ScatterND",
+    "selection": "Compress NonZero ReverseSequence TopK",
+    "slicing": "Slice",
+    "softmax": "LogSoftmax Softmax",
+}
+
+MODULE_OF = {name: module for module, names in MODULES.items() for name in names.split()}
+"""Operator name to the module of `lightrnn.ops` that defines it."""
