@@ -155,3 +155,16 @@ def test_what_the_rules_let_through_is_local(op: str) -> None:
             except AssertionError as error:
                 raise AssertionError(f"{case.name}, time at {t.starts}: {error}") from None
     assert counts[True], f"no case of {op} was let through: its rule was not tried"
+
+
+def test_results_that_nobody_reads_do_not_matter() -> None:
+    node = Node("TopK", ("x", "k"), ("", "places"), {"axis": 1}, "node")
+    graph = Graph(
+        {"x": TensorType(np.dtype(np.float32), ("T", 4))},
+        {"places": TensorType(np.dtype(np.int64), None)},
+        (node,),
+        {"k": np.array([2])},
+    )
+    tensors, problems = walk(graph, infer(graph, {"x": (5, 4)}), {"x": Span(0)}, 5)
+    assert not problems
+    assert tensors["places"].mark == Span(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,11 +18,20 @@ _FEW = 4096
 """Elements of a result that is worth computing: lists of sizes, not tensors of zeros."""
 
 
-def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
-    """Types of all tensors for inputs of these shapes, with the values that follow from them.
+@dataclass(frozen=True)
+class Typed:
+    """Types of all named tensors, and of all results of each node."""
+
+    tensors: Mapping[str, TensorType]
+    results: Sequence[Sequence[TensorType]]
+
+
+def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
+    """Types for inputs of these shapes, with the values that follow from them.
 
     Raises GraphError, naming the node, where the shapes do not fit.
     """
+    made = []
     types = {name: TensorType.of(array) for name, array in graph.constants.items()}
     types.update((n, TensorType(t.dtype, shapes[n])) for n, t in graph.inputs.items())
     for node in graph.nodes:
@@ -31,8 +41,9 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tens
             results = _results(operator, inputs)
         except (GraphError, DataError) as error:
             raise GraphError(f"{node}: {error}") from None
+        made.append(results)
         types.update((n, t) for n, t in zip(node.outputs, results, strict=False) if n)
-    return types
+    return Typed(types, made)
 
 
 def _results(operator: Operator, inputs: Sequence[TensorType | None]) -> Sequence[TensorType]:
@@ -47,23 +58,20 @@ def _results(operator: Operator, inputs: Sequence[TensorType | None]) -> Sequenc
 
 
 def walk(
-    graph: Graph, types: Mapping[str, TensorType], starts: Mapping[str, Mark], steps: int
+    graph: Graph, types: Typed, starts: Mapping[str, Mark], steps: int
 ) -> tuple[dict[str, Tensor], list[Problem]]:
     """What is known of every tensor, and every reason for which the graph is no stream.
 
     types: by `infer`. starts: marks of inputs, STATIC where there is none. steps: the size of time.
     """
-    tensors = {name: Tensor(types[name]) for name in graph.constants}
-    tensors.update((n, Tensor(types[n], starts.get(n, Kind.STATIC))) for n in graph.inputs)
+    known = types.tensors
+    tensors = {name: Tensor(known[name]) for name in graph.constants}
+    tensors.update((n, Tensor(known[n], starts.get(n, Kind.STATIC))) for n in graph.inputs)
     problems: list[Problem] = []
-    for node in graph.nodes:
+    for node, results in zip(graph.nodes, types.results, strict=True):
         inputs = [tensors[n] if n else None for n in node.inputs]
-        names = [n for n in node.outputs if n]
-        outputs = [types[n] if n else TensorType(np.dtype(np.float32), None) for n in node.outputs]
-        call = Call(node, build(node), inputs, outputs, steps, problems)
-        for name, result in zip(node.outputs, _follow(call), strict=False):
-            if name in names:
-                tensors[name] = result
+        call = Call(node, build(node), inputs, results, steps, problems)
+        tensors.update((n, t) for n, t in zip(node.outputs, _follow(call), strict=False) if n)
     return tensors, problems
 
 
@@ -105,7 +113,7 @@ def _marks(c: Call) -> Mark | Sequence[Mark]:
     if rule is None or not all(rule.takes(k) for k, t in given if t.span is not None):
         c.refuse("is not known to treat every step alike", whole=True)
         return Kind.REFUSED
-    if spans and not all(t.is_concrete for t in _types(c)):
+    if spans and not all(t.is_concrete for t in (*c.outputs, *(t.type for _, t in given))):
         c.refuse("makes or takes a tensor whose shape depends on values", whole=True)
         return Kind.REFUSED
     moments = [k for k, t in given if t.mark in (Kind.STATE, Kind.LAST) and k not in rule.moments]
@@ -118,10 +126,3 @@ def _is_open(c: Call) -> bool:
     """Whether a layer reads an input of the graph at every step, though not along time."""
     x = c.given(0)
     return x is not None and x.mark is Kind.STATIC and x.type.value is None
-
-
-def _types(c: Call) -> list[TensorType]:
-    return [
-        *(t.type for t in c.inputs if t is not None),
-        *(t for t, name in zip(c.outputs, c.node.outputs, strict=True) if name),
-    ]
