@@ -36,11 +36,13 @@ class Reader:
     problems: dict[int, str] = field(default_factory=dict)
     _sequences: dict[str, sequences.Value] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _reserved: set[str] = field(default_factory=set)
     _count: int = 0
 
     def read(self, graph: Any, scope: Mapping[str, str]) -> dict[str, str]:
         """Read initializers and nodes. scope: names here to names in the result; returned grown."""
         names = dict(scope)
+        self._reserved.update(name for node in graph.node for name in node.output)
         for proto in graph.initializer:
             self._initializer(proto, self._name(proto.name, names))
         for proto in graph.sparse_initializer:
@@ -114,7 +116,7 @@ class Reader:
         while True:
             self._count += 1
             name = f"{hint}:{self._count}"
-            if name not in self._taken:
+            if name not in self._taken and name not in self._reserved:
                 return name
 
     def _node(self, proto: Any, names: dict[str, str]) -> None:

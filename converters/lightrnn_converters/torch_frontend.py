@@ -18,6 +18,7 @@ from lightrnn_converters.onnx_frontend import read
 from lightrnn_converters.optional import require
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.source import load
+from lightrnn_converters.torch_nodes import TorchTensors
 from lightrnn_converters.torch_recurrent import keep_recurrent
 from lightrnn_converters.torch_reference import TorchReference, evaluating
 from lightrnn_converters.torch_translate import translations
@@ -100,7 +101,8 @@ def graph_of(source: TorchGraph, *, verify: bool = True) -> Graph:
     with evaluating(source.module), _quiet(), torch.no_grad():
         program = _exported(torch, source, args, kwargs)
         outputs = list(source.output_names or _output_names(torch, program))
-        proto = _onnx(torch, program, source.input_names, outputs)
+        exported = _onnx(torch, program, source.input_names, outputs)
+    proto = exported.model_proto
     _name_sizes(proto)
     graph = read(load(proto), states=source.states)
     if verify:
@@ -110,7 +112,9 @@ def graph_of(source: TorchGraph, *, verify: bool = True) -> Graph:
         examples = _examples(torch, names, (args, kwargs))
         with _quiet():
             trials = list(generated(graph, reference, examples))
-        require_agreement(graph, trials, "torch")
+            require_agreement(
+                graph, trials, "torch", lambda: TorchTensors(exported.exported_program, names)
+            )
     return graph
 
 
@@ -169,7 +173,7 @@ def _onnx(
     torch: Any, program: Any, input_names: Sequence[str] | None, output_names: Sequence[str]
 ) -> Any:
     try:
-        exported = torch.onnx.export(
+        return torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
@@ -177,7 +181,6 @@ def _onnx(
             output_names=list(output_names),
             custom_translation_table=translations(),
         )
-        return exported.model_proto
     except LightRNNError:
         raise
     except Exception as error:  # as above
