@@ -153,7 +153,9 @@ def test_inputs_that_were_given_are_used() -> None:
 
 def test_inputs_that_the_reference_refuses_are_an_error() -> None:
     proto = source()
-    with pytest.raises(ConversionError, match="the reference does not run on these inputs: .*rank"):
+    with pytest.raises(
+        ConversionError, match=r"the reference does not run on these inputs: .*rank"
+    ):
         verify(file_of(converted(proto)), proto, {"x": np.zeros((2, 3), np.float32)})
 
 
