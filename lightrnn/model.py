@@ -67,6 +67,7 @@ class Model:
             check(graph, build)
         self._graphs = dict(file.graphs)
         self._store = PackedStore()
+        self.encodings: dict[str, str] = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
         self._pieces: dict[str, _Pieces] = {}
         self.metadata: dict[str, str] = dict(file.metadata)
@@ -156,9 +157,10 @@ class Model:
         from lightrnn.streaming import streamed
 
         made = streamed(self.graph(name), name)
-        first = prepare(made.first, tuple(made.first.outputs), self._store)
+        kept = self._store, self.encodings
+        first = prepare(made.first, tuple(made.first.outputs), *kept)
         visible = replace(made.first, inputs={n: made.first.inputs[n] for n in made.inputs})
-        later = prepare(made.later, tuple(made.later.outputs), self._store, made.later.states)
+        later = prepare(made.later, tuple(made.later.outputs), *kept, made.later.states)
         return _Pieces(made, _Signature(visible, first, None), later)
 
     @property
@@ -177,7 +179,9 @@ class Model:
                     f"no output {', '.join(unknown) or 'asked for'}, "
                     f"the graph has {', '.join(stored.outputs)}"
                 )
-            found = _Signature(stored, prepare(stored, names, self._store), self._executor)
+            found = _Signature(
+                stored, prepare(stored, names, self._store, self.encodings), self._executor
+            )
             self._prepared[graph, names] = found
         return found
 

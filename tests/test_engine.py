@@ -247,3 +247,17 @@ def test_threads_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         default_threads()
     monkeypatch.delenv("LIGHTRNN_THREADS")
     assert 1 <= default_threads() <= len(os.sched_getaffinity(0))
+
+
+def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None:
+    int64 = np.dtype(np.int64)
+    nodes = (
+        Node("Compress", ("x", "keep"), ("kept",), {"axis": 0}),
+        Node("Add", ("kept", "kept"), ("y",)),
+    )
+    inputs = {"x": TensorType(int64, ("N",)), "keep": TensorType(np.dtype(np.bool_), ("N",))}
+    outputs = {"kept": TensorType(int64, (None,)), "y": TensorType(int64, (None,))}
+    ready, x = prepared(Graph(inputs, outputs, nodes, {})), np.array([2**53 + 1, 5, -7])
+    kept, y = run(executor(1), ready, x, np.array([True, False, True]))
+    np.testing.assert_array_equal(kept, x[[0, 2]], strict=True)
+    np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import Array, Graph, Node
 from lightrnn.graph.check import check
 from lightrnn.model import Model
 from lightrnn.ops import build
 from lightrnn_converters.report import ATOL, RTOL, OutputReport, compare
-from lightrnn_converters.save import to_bytes
+from lightrnn_converters.save import PRODUCER
 
 Feeds: TypeAlias = Mapping[str, Array]
 Tensors: TypeAlias = Callable[[Feeds, Sequence[str]], Mapping[str, Array]]
@@ -48,22 +49,28 @@ class Bisection:
 
 
 def bisect(
-    graph: Graph, feeds: Feeds, tensors: Tensors, rtol: float = RTOL, atol: float = ATOL
+    model: Model,
+    name: str,
+    feeds: Feeds,
+    tensors: Tensors,
+    rtol: float = RTOL,
+    atol: float = ATOL,
 ) -> Bisection:
     """Compare the results of a graph's nodes, one after the other, until one differs.
 
     Each is computed by itself, so that what the engine does with its node is what it does in the
     whole model. Tensors are matched by name. rtol, atol: as `report.compare` takes them.
     """
-    results = [(node, name) for node in graph.nodes for name in node.outputs if name]
-    wanted = tensors(feeds, [name for _, name in results])
-    model = Model(to_bytes(_with_outputs(graph, [n for _, n in results if n in wanted])))
-    given = {name: feeds[name] for name in graph.inputs}
+    graph = model.graph(name)
+    results = [(node, output) for node in graph.nodes for output in node.outputs if output]
+    wanted = tensors(feeds, [output for _, output in results])
+    exposed = _with_outputs(graph, [n for _, n in results if n in wanted], model.encodings)
+    given = {n: feeds[n] for n in graph.inputs}
     compared = 0
-    for node, name in results:
-        if name in wanted:
-            found = model.run(given, outputs=[name])
-            (report,) = compare(found, {name: wanted[name]}, rtol, atol)
+    for node, result in results:
+        if result in wanted:
+            found = exposed.run(given, outputs=[result])
+            (report,) = compare(found, {result: wanted[result]}, rtol, atol)
             compared += 1
             if not report.passed:
                 constants = tuple(_constants(graph, node, feeds, tensors, rtol, atol))
@@ -72,10 +79,13 @@ def bisect(
     return Bisection(None, None, (), (), compared, len(results))
 
 
-def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
+def _with_outputs(graph: Graph, names: Sequence[str], encodings: Mapping[str, str]) -> Model:
+    """The graph as a model that gives these tensors."""
     types = check(graph, build)
     outputs = {name: replace(types[name], value=None) for name in names}
-    return replace(graph, outputs=outputs, states={}) if outputs else graph
+    shown = replace(graph, outputs=outputs or graph.outputs, states={})
+    kept = {name: kind for name, kind in encodings.items() if name in graph.constants}
+    return Model(dumps(ModelFile({"main": shown}, None, {}, PRODUCER, kept)))
 
 
 def _constants(

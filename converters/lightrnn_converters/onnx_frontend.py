@@ -13,6 +13,7 @@ from lightrnn.errors import ConversionError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
+from lightrnn.ops.narrow import NARROW
 from lightrnn_converters import constants
 from lightrnn_converters.lift import lift
 from lightrnn_converters.reader import Reader
@@ -85,13 +86,14 @@ def read(
     fixed = _bound(declared, bind or {})
     lifted = lift(model).graph
     reader = Reader()
+    numbers = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
     for name, kind in declared.items():
+        reader.declare(name, kind, numbers[name])
         if name in fixed:
             reader.know(name, fixed[name])
-        else:
-            reader.declare(name, kind)
     names = reader.read(lifted, {name: name for name in declared})
     for output in lifted.output:
+        _require_tensor(output, "output")
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -104,6 +106,7 @@ def read(
     _check_states(graph)
     graph = _refuse_problems(graph, reader.problems)
     _note_outputs(model.graph, graph)
+    _note_carried(model.graph)
     return checked(simplify(graph))
 
 
@@ -134,11 +137,10 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     for value in graph.input:
         if value.name in initialized:
             continue
-        if not value.type.HasField("tensor_type"):
-            raise ConversionError(f"input {value.name!r} is not a tensor")
+        _require_tensor(value, "input")
         proto = value.type.tensor_type
         try:
-            dtype = constants.element_type(proto.elem_type)
+            dtype = constants.element_type(proto.elem_type, carried=True)
         except UnsupportedError as error:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
@@ -146,6 +148,13 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
     _check_names(dims, named, "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
+
+
+def _require_tensor(value: Any, what: str) -> None:
+    kind = value.type.WhichOneof("value") or "tensor_type"
+    if kind != "tensor_type":
+        name = kind.removesuffix("_type")
+        raise ConversionError(f"{what} {value.name!r}: {name} values are not supported")
 
 
 def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:
@@ -213,6 +222,14 @@ def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
         raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
     kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
     return replace(graph, nodes=kept)
+
+
+def _note_carried(declared: Any) -> None:
+    """Log inputs and outputs whose element type is not the one that the source declares."""
+    for value in (*declared.input, *declared.output):
+        kind = NARROW.get(value.type.tensor_type.elem_type)
+        if kind is not None:
+            _log.info("%r is %s in the source and %s here", value.name, kind.name, kind.carrier)
 
 
 def _note_outputs(declared: Any, graph: Graph) -> None:

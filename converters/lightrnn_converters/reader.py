@@ -7,8 +7,8 @@ cannot be read are kept, with the reason, until it is known whether anything nee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
 from lightrnn_converters import constants, sequences
+from lightrnn_converters.narrow import NarrowTensors
 
 EXTENSIONS = {("lightrnn", "LSTM")}
 """Operators of other domains that lightrnn has: LSTM with a ninth input, `projection`."""
@@ -28,12 +29,14 @@ class Reader:
 
     constants: values by name. types: what is known of each tensor.
     problems: why a node cannot be computed, by the node's place among `nodes`.
+    narrow: tensors whose element type graphs lack.
     """
 
     constants: dict[str, Array] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
+    narrow: NarrowTensors = field(default_factory=NarrowTensors)
     _sequences: dict[str, sequences.Value] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
     _reserved: set[str] = field(default_factory=set)
@@ -57,14 +60,16 @@ class Reader:
         self.types[name] = TensorType.of(value)
         self._taken.add(name)
 
-    def declare(self, name: str, kind: TensorType) -> None:
-        """Record an input of the graph."""
+    def declare(self, name: str, kind: TensorType, elem_type: int = 0) -> None:
+        """Record an input of the graph. elem_type: ONNX's number of its element type."""
+        self.narrow.note(name, elem_type)
         self.types[name] = kind
         self._taken.add(name)
 
     def emit(self, node: Node) -> None:
         """Add a node of lightrnn's, or its outputs' values where its inputs are constants."""
         try:
+            node = self.narrow.admit(node)
             operator = build(node)
             if all(not i or i in self.constants for i in node.inputs):
                 return self._fold(node, operator)
@@ -75,6 +80,7 @@ class Reader:
             values = [t.value for t in types if t.value is not None]
             return self._learn(node, values)
         if types is not None:
+            self.narrow.spread(node, types)
             self.types.update((n, t) for n, t in zip(node.outputs, types, strict=False) if n)
         self.nodes.append(node)
         return None
@@ -84,7 +90,8 @@ class Reader:
             inputs = (self.constants[i] if i else None for i in node.inputs)
             self._learn(node, operator.evaluate(*inputs))
 
-    def _learn(self, node: Node, values: Iterable[Array]) -> None:
+    def _learn(self, node: Node, values: Sequence[Array]) -> None:
+        self.narrow.spread(node, tuple(TensorType.of(v) for v in values))
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 self.know(name, value)
@@ -102,6 +109,7 @@ class Reader:
 
     def _initializer(self, proto: Any, name: str) -> None:
         try:
+            self.narrow.note(name, proto.data_type)
             self.know(name, constants.tensor(proto))
         except UnsupportedError as error:
             self._fail(Node("Constant", (), (name,), origin=name), str(error))
@@ -137,19 +145,20 @@ class Reader:
         return None
 
     def _read_constant(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
+        self.narrow.note(node.outputs[0], constants.tensor_type(proto))
         self.know(node.outputs[0], constants.constant(proto))
 
     def _read_constantofshape(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
         value = self._constant(constants.fill_value(proto), node)
+        self.narrow.note(value, constants.tensor_type(proto))
         self.emit(Node("Expand", (value, *node.inputs), node.outputs, {}, node.origin))
 
     def _read_dropout(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
-        training = node.inputs[2] if len(node.inputs) > 2 else ""
-        if training and not (training in self.constants and not self.constants[training]):
-            raise UnsupportedError("training_mode")
-        self.emit(Node("Identity", node.inputs[:1], node.outputs[:1], {}, node.origin))
-        if len(node.outputs) > 1:
-            self._fail(Node("Dropout", node.inputs, ("", node.outputs[1]), {}, node.origin), "mask")
+        training = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else np.array(False)
+        if len(node.outputs) > 1 or training is None or training.any():
+            self.emit(replace(node, attrs=_attributes(proto)))
+        else:
+            self.emit(Node("Identity", node.inputs[:1], node.outputs, {}, node.origin))
 
     def _read_if(self, node: Node, proto: Any, names: Mapping[str, str]) -> None:
         condition = self.constants.get(node.inputs[0])

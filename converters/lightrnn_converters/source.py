@@ -28,7 +28,7 @@ def load(source: Source) -> Any:
     model, folder = _parse(onnx, source)
     _load_external(onnx, model, folder)
     for output in model.graph.output:
-        if not output.type.HasField("sequence_type"):
+        if output.type.WhichOneof("value") in (None, "tensor_type"):
             output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)

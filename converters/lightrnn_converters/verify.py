@@ -140,7 +140,7 @@ def _bisection(
 ) -> Bisection:
     """Where a graph begins to differ, on the first inputs on which it does."""
     failing = next(t for t in trials if not _report(model, name, [t], rtol, atol).passed)
-    return find_difference(model.graph(name), failing[0], tensors, rtol, atol)
+    return find_difference(model, name, failing[0], tensors, rtol, atol)
 
 
 def generated(graph: Graph, run: Runner, examples: Feeds | None = None) -> Iterator[Trial]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out, rounded
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
 from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
@@ -133,6 +134,7 @@ class Binder:
             raise type(error)(f"{node}: {error}") from None
         wanted = list(zip(node.outputs, types, strict=False))
         if any(name and t.value is None and not t.is_concrete for name, t in wanted):
+            self._types.update((name, TensorType(t.dtype, None)) for name, t in wanted if name)
             return False
         if all(not name or t.value is not None for name, t in wanted):
             for name, t in wanted:
@@ -180,7 +182,7 @@ class Binder:
         first, last = self._native_from, len(self._calls)
         if last > first:
             work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work))
+            self._steps.append(NativeStep(first, last, work, Pace()))
 
     # Tensors and memory
 
@@ -196,7 +198,9 @@ class Binder:
         if ref is None:
             assert kind.value is not None
             ref = self._refs[name] = self._buffer(Buffer(kind.value.nbytes, kind.value))
-        return Operand(name, kind, ref, name in self._prepared.lasting)
+        prepared = self._prepared
+        stored = prepared.encodings.get(name, "float32")
+        return Operand(name, kind, ref, name in prepared.lasting, stored)
 
     def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
         nbytes = kind.dtype.itemsize
@@ -314,10 +318,11 @@ class Binder:
             name: kind.value for name, kind in self._types.items() if kind.value is not None
         }
         unknown = [name for name in live if name not in known]
+        made = [name for name in node.outputs if name]
         return Tail(
             node,
             op,
             tuple(self._place(n) if n else None for n in node.inputs),
             tuple((name, self._place(name)) for name in unknown),
-            self._prepared.rest(split, {n: self._type(n) for n in unknown}, known),
+            self._prepared.rest(split, {n: self._type(n) for n in [*unknown, *made]}, known),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -124,13 +125,16 @@ class Executor:
                 _raise(frame)
 
     def _run_long(self, call: NativeCall) -> None:
-        threads = self._threads
-        if (
-            threads == 1
-            or call.work < TEAM
-            or not team_of(self._library).try_run(call.args, threads, call.work)
-        ):
+        if self._threads == 1 or call.work < TEAM:
             self._long(call.args)
+            return
+        start = perf_counter()
+        team = call.pace.team and team_of(self._library).try_run(
+            call.args, self._threads, call.work
+        )
+        if not team:
+            self._long(call.args)
+        call.pace.record(team, perf_counter() - start)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
         values = _values(tail.node, tail.operator, frame.tail_inputs)

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from lightrnn.engine.pace import Pace
 from lightrnn.graph import Array, Node, TensorType
 from lightrnn.ops import Operator
 
@@ -43,6 +44,7 @@ class NativeStep(NamedTuple):
     first: int
     last: int
     work: int
+    pace: Pace
 
 
 class HostStep(NamedTuple):

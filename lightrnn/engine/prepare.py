@@ -73,12 +73,15 @@ class Prepared:
         graph: Graph,
         store: PackedStore,
         lasting: Collection[str] | None = None,
+        encodings: Mapping[str, str] | None = None,
         carried: Mapping[str, str] | None = None,
     ) -> None:
         """lasting: the constants that are the model's own, not one plan's; by default all.
 
+        encodings: how constants are stored that are not stored as they are.
         carried: inputs that hold states and the outputs that hold them afterwards.
         """
+        self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
         steps = [(node, build(node)) for node in self.graph.nodes]
@@ -116,30 +119,30 @@ class Prepared:
         return [n for n in dict.fromkeys([*needed, *self.graph.outputs]) if n in made]
 
     def rest(
-        self, split: int, live: Mapping[str, TensorType], known: Mapping[str, Array]
+        self, split: int, inputs: Mapping[str, TensorType], known: Mapping[str, Array]
     ) -> Prepared:
-        """What follows node `split`: its outputs and the live tensors are inputs."""
+        """What follows node `split`. inputs: its outputs, and the live tensors not `known`."""
         made = {o for node, _ in self.nodes[: split + 1] for o in node.outputs if o}
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
-        unknown = TensorType(np.dtype(np.float32), None)
-        inputs = {**live, **{o: unknown for o in self.nodes[split][0].outputs if o}}
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting)
+        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
 
 
 def prepare(
     graph: Graph,
     outputs: Sequence[str],
     store: PackedStore,
+    encodings: Mapping[str, str] | None = None,
     carried: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Prepare a checked graph for some of its outputs.
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them.
 
     carried: inputs that hold states and the outputs that hold them afterwards, where a session is
     to keep them in its memory.
     """
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, carried=carried)
+    pruned = prune(fold(prune(graph, outputs)), outputs)
+    return Prepared(pruned, store, None, encodings, carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

@@ -14,7 +14,7 @@ import numpy as np
 from lightrnn.errors import FormatError
 from lightrnn.format import container, limits
 from lightrnn.format.schema import graph_from_json, graph_to_json
-from lightrnn.graph import OPSET, Array, Graph
+from lightrnn.graph import OPSET, OPSETS, Array, Graph
 
 VERSION = 1
 _OURS = ("format", "version", "opset", "producer", "graphs", "text", "encodings")
@@ -110,8 +110,8 @@ def _check_identity(metadata: Mapping[str, str]) -> None:
             f"version {version!r} of the format, this lightrnn reads {VERSION}"
             + ("; install a newer one" if newer else "")
         )
-    if metadata.get("opset") != str(OPSET):
-        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSET}")
+    if metadata.get("opset") not in [str(n) for n in OPSETS]:
+        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSETS[0]} to {OPSET}")
     if "graphs" not in metadata:
         raise FormatError("graphs are missing")
 

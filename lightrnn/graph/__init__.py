@@ -1,6 +1,6 @@
 """What a model is: tensor types, nodes and graphs."""
 
-from lightrnn.graph.graph import OPSET, Attr, Graph, Node
+from lightrnn.graph.graph import OPSET, OPSETS, Attr, Graph, Node
 from lightrnn.graph.types import (
     BOOL,
     DTYPES,
@@ -14,6 +14,6 @@ from lightrnn.graph.types import (
 )
 
 __all__ = [
-    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "OPSET",
+    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "OPSET", "OPSETS",
     "Array", "Attr", "Dim", "Graph", "Node", "Shape", "TensorType",
 ]  # fmt: skip

@@ -10,8 +10,11 @@ from lightrnn.graph.types import Array, TensorType
 
 Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
-OPSET = 26
+OPSET = 28
 """Operators mean what ONNX says at this opset of its default domain."""
+
+OPSETS = range(26, OPSET + 1)
+"""Opsets at which every operator means the same: what files may say."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from numba import types
 
-from lightrnn.kernels.simd import POINTERS, at, inlined, null, outlined
+from lightrnn.kernels.simd import POINTERS, at, f32, inlined, null, outlined, u16
+from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile
+from lightrnn.native.abi import WEIGHTS
 
-_F, _I = POINTERS["f32"], types.int64
+_F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 (ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D) = TILES[TARGET]
-_tile_a, _narrow_a = make_tile(ROWS_A, PANELS_A), make_tile(ROWS_A, 1)
-_tile_b, _narrow_b = make_tile(ROWS_B, PANELS_B), make_tile(ROWS_B, 1)
-_tile_c, _narrow_c = make_tile(ROWS_C, PANELS_C), make_tile(ROWS_C, 1)
-_tile_d, _narrow_d = make_tile(1, PANELS_D), make_tile(1, 1)
+_FLOAT32, _FLOAT16, _BFLOAT16 = range(len(WEIGHTS))
 
 
 @inlined
@@ -33,86 +32,118 @@ def moved(p, n):
     return at(p, n)
 
 
-@outlined(types.void, _F, _I, _F, _I, _F, _I, _F, _I, _I, _I, _I, _I)
-def multiply(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
-    """c = init + a·b for `m` rows and the panels [first, last).
+def _make_multiply(name, pointer, load):
+    """The product with a right-hand side that `load` reads through this kind of pointer."""
+    tile_a, narrow_a = make_tile(ROWS_A, PANELS_A, load), make_tile(ROWS_A, 1, load)
+    tile_b, narrow_b = make_tile(ROWS_B, PANELS_B, load), make_tile(ROWS_B, 1, load)
+    tile_c, narrow_c = make_tile(ROWS_C, PANELS_C, load), make_tile(ROWS_C, 1, load)
+    tile_d, narrow_d = make_tile(1, PANELS_D, load), make_tile(1, 1, load)
 
-    a: [m, k], rows `lda` apart. b: all panels. init, c: [m, n], rows `ldi` and `ldc` apart, both
-    beginning at column 0; init may be null for zeros, and may be c.
-    """
-    p = first
-    while p < last:
-        panels = min(PANELS_A, last - p)
-        if panels < PANELS_A:
-            panels = 1
-        j = p * 16
-        tail = min(16, n - j - 16 * (panels - 1))
-        _whole_blocks(
-            a, lda, at(b, j * k), k, moved(init, j), ldi, at(c, j), ldc, m // ROWS_A, panels, tail
-        )
-        p += panels
-    row = m // ROWS_A * ROWS_A
-    if row < m:
-        _last_rows(
-            at(a, row * lda), lda, b, k, moved(init, row * ldi), ldi, at(c, row * ldc), ldc,
-            m - row, first, last, n,
-        )  # fmt: skip
-
-
-@inlined
-def _whole_blocks(a, lda, b, k, init, ldi, c, ldc, blocks, panels, tail):
-    """Blocks of ROWS_A rows, while their panels stay in the nearest cache."""
-    for block in range(blocks):
-        row = block * ROWS_A
-        left, start, out = at(a, row * lda), moved(init, row * ldi), at(c, row * ldc)
-        if panels == PANELS_A:
-            _tile_a(left, lda, b, k, start, ldi, out, ldc, tail)
+    @inlined
+    def small_tile(rows, panels, a, lda, b, k, init, ldi, c, ldc, tail):
+        if rows == ROWS_B:
+            if panels == PANELS_B:
+                tile_b(a, lda, b, k, init, ldi, c, ldc, tail)
+            else:
+                narrow_b(a, lda, b, k, init, ldi, c, ldc, tail)
+        elif rows == ROWS_C:
+            if panels == PANELS_C:
+                tile_c(a, lda, b, k, init, ldi, c, ldc, tail)
+            else:
+                narrow_c(a, lda, b, k, init, ldi, c, ldc, tail)
+        elif panels == PANELS_D:
+            tile_d(a, lda, b, k, init, ldi, c, ldc, tail)
         else:
-            _narrow_a(left, lda, b, k, start, ldi, out, ldc, tail)
+            narrow_d(a, lda, b, k, init, ldi, c, ldc, tail)
 
+    @inlined
+    def whole_blocks(a, lda, b, k, init, ldi, c, ldc, blocks, panels, tail):
+        """Blocks of ROWS_A rows, while their panels stay in the nearest cache."""
+        for block in range(blocks):
+            row = block * ROWS_A
+            left, start, out = at(a, row * lda), moved(init, row * ldi), at(c, row * ldc)
+            if panels == PANELS_A:
+                tile_a(left, lda, b, k, start, ldi, out, ldc, tail)
+            else:
+                narrow_a(left, lda, b, k, start, ldi, out, ldc, tail)
 
-@inlined
-def _last_rows(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
-    """Fewer than ROWS_A rows, by the largest tiles that fit."""
-    row = 0
-    while row < m:
-        rows, wide = 1, PANELS_D
-        if m - row >= ROWS_B:
-            rows, wide = ROWS_B, PANELS_B
-        elif m - row >= ROWS_C:
-            rows, wide = ROWS_C, PANELS_C
+    @inlined
+    def last_rows(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
+        """Fewer than ROWS_A rows, by the largest tiles that fit."""
+        row = 0
+        while row < m:
+            rows, wide = 1, PANELS_D
+            if m - row >= ROWS_B:
+                rows, wide = ROWS_B, PANELS_B
+            elif m - row >= ROWS_C:
+                rows, wide = ROWS_C, PANELS_C
+            p = first
+            while p < last:
+                panels = wide if last - p >= wide else 1
+                j = p * 16
+                tail = min(16, n - j - 16 * (panels - 1))
+                left, right, out = at(a, row * lda), at(b, j * k), at(c, row * ldc + j)
+                start = moved(init, row * ldi + j)
+                small_tile(rows, panels, left, lda, right, k, start, ldi, out, ldc, tail)
+                p += panels
+            row += rows
+
+    def multiply(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
         p = first
         while p < last:
-            panels = wide if last - p >= wide else 1
+            panels = min(PANELS_A, last - p)
+            if panels < PANELS_A:
+                panels = 1
             j = p * 16
             tail = min(16, n - j - 16 * (panels - 1))
-            left, right, out = at(a, row * lda), at(b, j * k), at(c, row * ldc + j)
-            start = moved(init, row * ldi + j)
-            _small_tile(rows, panels, left, lda, right, k, start, ldi, out, ldc, tail)
+            whole_blocks(
+                a, lda, at(b, j * k), k, moved(init, j), ldi, at(c, j), ldc, m // ROWS_A, panels,
+                tail,
+            )  # fmt: skip
             p += panels
-        row += rows
+        row = m // ROWS_A * ROWS_A
+        if row < m:
+            last_rows(
+                at(a, row * lda), lda, b, k, moved(init, row * ldi), ldi, at(c, row * ldc), ldc,
+                m - row, first, last, n,
+            )  # fmt: skip
+
+    multiply.__name__ = multiply.__qualname__ = name
+    return outlined(types.void, _F, _I, pointer, _I, _F, _I, _F, _I, _I, _I, _I, _I)(multiply)
+
+
+_multiply_float32 = _make_multiply("multiply_float32", _F, "load")
+_multiply_float16 = _make_multiply("multiply_float16", _H, "load_half")
+_multiply_bfloat16 = _make_multiply("multiply_bfloat16", _H, "load_bfloat")
 
 
 @inlined
-def _small_tile(rows, panels, a, lda, b, k, init, ldi, c, ldc, tail):
-    if rows == ROWS_B:
-        if panels == PANELS_B:
-            _tile_b(a, lda, b, k, init, ldi, c, ldc, tail)
-        else:
-            _narrow_b(a, lda, b, k, init, ldi, c, ldc, tail)
-    elif rows == ROWS_C:
-        if panels == PANELS_C:
-            _tile_c(a, lda, b, k, init, ldi, c, ldc, tail)
-        else:
-            _narrow_c(a, lda, b, k, init, ldi, c, ldc, tail)
-    elif panels == PANELS_D:
-        _tile_d(a, lda, b, k, init, ldi, c, ldc, tail)
+def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
+    """c = init + a·b for `m` rows and the panels [first, last).
+
+    kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
+    init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
+    zeros, and may be c.
+    """
+    if kind == _FLOAT32:
+        _multiply_float32(a, lda, b, k, init, ldi, c, ldc, m, first, last, n)
+    elif kind == _FLOAT16:
+        _multiply_float16(a, lda, u16(address_of(b)), k, init, ldi, c, ldc, m, first, last, n)
     else:
-        _narrow_d(a, lda, b, k, init, ldi, c, ldc, tail)
+        _multiply_bfloat16(a, lda, u16(address_of(b)), k, init, ldi, c, ldc, m, first, last, n)
+
+
+@inlined
+def weights_at(kind, b, n):
+    """Packed weights `n` elements on; null stays null."""
+    if null(b) or kind == _FLOAT32:
+        return moved(b, n)
+    return f32(address_of(b) + 2 * n)
 
 
 def gemm(
-    a, b, init, c, batch, m, n, k, lda, ldi, ldc, a_step, b_step, init_step, c_step, ith, nth
+    a, b, init, c, batch, m, n, k, lda, ldi, ldc, a_step, b_step, init_step, c_step, kind,
+    ith, nth,
 ):  # fmt: skip
     """c[i] = init[i] + a[i]·b[i] for `batch` matrices, `*_step` elements apart (0 to share one).
 
@@ -131,7 +162,7 @@ def gemm(
         p = first - i * panels
         stop = min(panels, p + last - first)
         multiply(
-            at(a, i * a_step + row * lda), lda, at(b, i * b_step), k,
+            kind, at(a, i * a_step + row * lda), lda, weights_at(kind, b, i * b_step), k,
             moved(init, i * init_step + row * ldi), ldi, at(c, i * c_step + row * ldc), ldc,
             rows, p, stop, n,
         )  # fmt: skip

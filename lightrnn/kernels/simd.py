@@ -272,6 +272,34 @@ def load(p: Span, i: int) -> Any:
     return p.lanes(i, LANES).copy()
 
 
+_VH, _VS = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(_I16, LANES)
+
+
+def _load_half(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    value = b.load(_place(context, b, sig, args, _VH))
+    value.align = 2
+    return b.fpext(value, _VF)
+
+
+def _load_bfloat(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    value = b.load(_place(context, b, sig, args, _VS))
+    value.align = 2
+    bits = b.shl(b.zext(value, _VI), ir.Constant(_VI, [16] * LANES))
+    return b.bitcast(bits, _VF)
+
+
+@compiled(signature(F16, POINTERS["u16"], int), _load_half)
+def load_half(p: Span, i: int) -> Any:
+    """float16 lanes p[i] to p[i + 15], widened."""
+    return p.lanes(i, LANES).view(np.float16).astype(np.float32)
+
+
+@compiled(signature(F16, POINTERS["u16"], int), _load_bfloat)
+def load_bfloat(p: Span, i: int) -> Any:
+    """bfloat16 lanes p[i] to p[i + 15], widened."""
+    return (p.lanes(i, LANES).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 @compiled(signature(types.void, POINTERS["f32"], int, F16), _store)
 def store(p: Span, i: int, v: Any) -> None:
     """Write 16 lanes from p[i] on."""

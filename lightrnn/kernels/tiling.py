@@ -23,8 +23,8 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
 
-def make_tile(rows: int, panels: int) -> Callable[..., Any]:
-    """A function that computes one tile: c = init + a·b.
+def make_tile(rows: int, panels: int, load: str = "load") -> Callable[..., Any]:
+    """A function that computes one tile: c = init + a·b, b read by the function `load`.
 
     a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16]. init, c: rows `ldi` and `ldc`
     apart; init may be null for zeros. tail: columns of the last panel that exist, 1 to 16.
@@ -39,7 +39,7 @@ def make_tile(rows: int, panels: int) -> Callable[..., Any]:
         f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})" for r, p in cells
     ]
     lines += ["    for i in range(k):"]
-    lines += [f"        b{p} = load(b, ({p} * k + i) * 16)" for p in range(panels)]
+    lines += [f"        b{p} = {load}(b, ({p} * k + i) * 16)" for p in range(panels)]
     for r in range(rows):
         lines += [f"        v = broadcast(a, {r} * lda + i)"]
         lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ABI = 1
+ABI = 2
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -56,6 +56,8 @@ UNARY = (
 BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
+WEIGHTS = ("float32", "float16", "bfloat16")
+"""How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
@@ -111,7 +113,7 @@ KERNELS = _signatures(
     {
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
-            " a_step b_step init_step c_step",
+            " a_step b_step init_step c_step kind",
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
         "run": {
@@ -121,15 +123,15 @@ KERNELS = _signatures(
             "team_stop": "team:i64",
         },
         "recurrent": {
-            "lstm": "xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
+            "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
             " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 sync:sync status:status node:node"
             " steps start total batch hidden size directions reverse coupled clip:float"
             " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
-            "gru": "xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
+            "gru": "kind xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
             " sync:sync status:status node:node"
             " steps start total batch hidden directions reverse after clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
-            "rnn": "xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
+            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
             " sync:sync status:status node:node"
             " steps start total batch hidden directions reverse clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",

@@ -331,14 +331,9 @@ class Mean(Arithmetic):
 @operator("Mod", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Mod(Arithmetic):
-    """Remainder with the sign of B, or of A if fmod is 1; floats need fmod 1."""
+    """Remainder with the sign of B, or of A if fmod is 1 (ONNX Mod 28)."""
 
     fmod: int = 0
-
-    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        if not self.fmod and np.issubdtype(given(inputs).dtype, np.floating):
-            raise GraphError("floats need fmod 1")
-        return super().infer(inputs)
 
     def compute(self, a: Array, b: Array) -> Array:
         return np.fmod(a, b) if self.fmod else np.mod(a, b)
@@ -348,7 +343,10 @@ class Mod(Arithmetic):
         ints = rng.integers(-50, 50, (4, 5)), rng.integers(1, 9, (5,)) * np.array([1, -1, 1, -1, 1])
         yield Case("int64", ints)
         yield Case("int64 fmod", ints, {"fmod": 1})
-        yield Case("float32 fmod", (floats(rng, 3, 5) * 5, floats(rng, 5)), {"fmod": 1})
+        reals = floats(rng, 3, 5) * 5, floats(rng, 5)
+        yield Case("float32 fmod", reals, {"fmod": 1})
+        yield Case("float32", reals)
+        yield Case("float16", tuple(a.astype(np.float16) for a in reals))
 
 
 @operator("PRelu", inputs="X slope", outputs="Y")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -154,12 +155,9 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    cls.inputs.check(node.inputs, node, "input")
-    cls.outputs.check(node.outputs, node, "output")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known, hints = _attributes(node.op)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -167,9 +165,19 @@ def build(node: Node) -> Operator:
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
-        return cls(**values)
+        made = cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
+    cls.inputs.check(node.inputs, node, "input")
+    cls.outputs.check(node.outputs, node, "output")
+    return made
+
+
+@functools.cache
+def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """A registered operator's fields and their types, by name."""
+    cls = REGISTRY[op]
+    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
