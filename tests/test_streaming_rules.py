@@ -21,7 +21,7 @@ from lightrnn.streaming.marks import RULES, Kind, Mark, Span
 from lightrnn.streaming.walk import infer, walk
 
 RECURRENT = ("RNN", "GRU", "LSTM")
-LOCAL = sorted(set(RULES) - set(RECURRENT) - {"ConstantOfShape"})
+LOCAL = sorted(set(RULES) & set(REGISTRY) - set(RECURRENT) - {"ConstantOfShape"})
 
 
 @dataclass(frozen=True)

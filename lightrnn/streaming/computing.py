@@ -114,6 +114,19 @@ def _axes(term: str, rank: int) -> list[str]:
     return [*left, *(f".{count - k}" for k in range(count)), *right]
 
 
+@rule("Attention")
+def _attention(c: Call) -> Sequence[Mark]:
+    """Queries along time; keys and values are there at every step."""
+    op, mask = c.operator, c.given(3)
+    if c.time.axis != len(c.shape()) - 2:
+        c.refuse("joins each row with keys for its position", whole=True)
+    if op.is_causal or max(op.left_window_size, op.right_window_size) >= 0:
+        c.refuse("masks each step by its position", whole=True)
+    if mask is not None and len(mask.type.sizes) > 1 and mask.type.sizes[-2] != 1:
+        c.refuse("masks each step by its position", whole=True)
+    return [c.time, Kind.STATIC, Kind.STATIC, c.time.at(2)]
+
+
 @rule("LayerNormalization")
 def _layer_normalization(c: Call) -> Mark:
     rank = len(c.shape())

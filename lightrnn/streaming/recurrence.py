@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightrnn.graph import Node
+from lightrnn.graph import Graph, Node
 from lightrnn.ops.recurrent import Recurrent
 from lightrnn.streaming.marks import Call, Kind, Mark, Span, rule
 
@@ -82,3 +82,12 @@ def _side_by_side(c: Call, span: Span) -> Sequence[Mark]:
 def is_layer(node: Node) -> bool:
     """Whether a node is a recurrent layer."""
     return node.op in OPERATORS
+
+
+def holds_recurrence(node: Node) -> bool:
+    """Whether a node that holds graphs repeats them, or has recurrent layers in them."""
+    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
+    inner = [n for graph in graphs for n in graph.nodes]
+    return bool(graphs) and (
+        node.op in ("Loop", "Scan") or any(is_layer(n) or holds_recurrence(n) for n in inner)
+    )

@@ -15,7 +15,12 @@ from lightrnn.graph import Array, Dim, Graph, Node, TensorType
 from lightrnn.ops.recurrent import Recurrent
 from lightrnn.streaming.marks import Kind, Problem, Tensor
 from lightrnn.streaming.probe import Axes, dimension, examine, find, input_axes, layers
-from lightrnn.streaming.recurrence import is_over_time, state_slots
+from lightrnn.streaming.recurrence import (
+    holds_recurrence,
+    is_layer,
+    is_over_time,
+    state_slots,
+)
 
 Slot: TypeAlias = tuple[int, int, TensorType]
 """A state of a layer: the input that holds it before, the output that holds it after, its type."""
@@ -79,11 +84,7 @@ def streamed(graph: Graph, name: str) -> Streamed:
     recurrent = layers(pruned)
     if not recurrent and not graph.states:
         raise _refused(name, "it has no states to carry")
-    reached = _reached(pruned, pruned.states)
-    own = all(
-        op.direction == "forward" and all(_input(node, k) in reached for k, _ in state_slots(op))
-        for node, op in recurrent
-    )
+    own = _has_all_states(pruned, recurrent)
     axes, tensors = _checked(pruned, name, own=own)
     first, later = _with_states(pruned, {} if own else _hidden(recurrent, tensors))
     return Streamed(
@@ -97,6 +98,15 @@ def streamed(graph: Graph, name: str) -> Streamed:
 
 def _refused(name: str, reason: str) -> UnsupportedError:
     return UnsupportedError(f"graph {name!r} runs as a whole only, by model.run: {reason}")
+
+
+def _has_all_states(graph: Graph, recurrent: Sequence[tuple[Node, Recurrent]]) -> bool:
+    """Whether states of the graph's own reach all layers, and all nodes that hold others."""
+    reached = _reached(graph, graph.states)
+    return all(
+        op.direction == "forward" and all(_input(node, k) in reached for k, _ in state_slots(op))
+        for node, op in recurrent
+    ) and all(reached.intersection(n.inputs) for n in graph.nodes if holds_recurrence(n))
 
 
 def _input(node: Node, k: int) -> str:
@@ -133,7 +143,7 @@ def _checked(graph: Graph, name: str, *, own: bool) -> tuple[Axes, Mapping[str, 
             return frozenset(), {}
         raise _refused(name, str(error)) from None
     if not own and not axes:
-        node = next(node for node, _ in layers(graph))
+        node = next(n for n in graph.nodes if is_layer(n) or holds_recurrence(n))
         problems = [Problem(f"{node} runs over an axis that is not found to be an input's", True)]
     lines = dict.fromkeys(str(p) for p in problems if p.whole or not own)
     if lines:
