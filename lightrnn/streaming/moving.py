@@ -77,7 +77,7 @@ def _is_last(c: Call, k: int, place: int) -> bool:
 
 
 def _selected(c: Call) -> Mark:
-    c.refuse("selects steps by their number, other than the last one alone", whole=True)
+    c.refuse("selects steps by their number, other than the last one alone")
     return Kind.REFUSED
 
 

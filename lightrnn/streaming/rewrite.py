@@ -97,7 +97,7 @@ def streamed(graph: Graph, name: str) -> Streamed:
 
 
 def _refused(name: str, reason: str) -> UnsupportedError:
-    return UnsupportedError(f"graph {name!r} runs as a whole only, by model.run: {reason}")
+    return UnsupportedError(f"graph {name!r} runs as a whole only, by model.run:\n  {reason}")
 
 
 def _has_all_states(graph: Graph, recurrent: Sequence[tuple[Node, Recurrent]]) -> bool:
@@ -147,7 +147,7 @@ def _checked(graph: Graph, name: str, *, own: bool) -> tuple[Axes, Mapping[str, 
         problems = [Problem(f"{node} runs over an axis that is not found to be an input's", True)]
     lines = dict.fromkeys(str(p) for p in problems if p.whole or not own)
     if lines:
-        raise _refused(name, "\n  " + "\n  ".join(lines))
+        raise _refused(name, "\n  ".join(lines))
     return axes, tensors
 
 
