@@ -15,7 +15,7 @@ from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
 from lightrnn.errors import GraphError, InputError, UnsupportedError
-from lightrnn.format import ModelFile, read
+from lightrnn.format import ModelFile, contents, read
 from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
 from lightrnn.native import library
@@ -51,9 +51,7 @@ def load(
         raise UnsupportedError(f"device {device!r} is not supported, expected 'cpu'")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, expected a positive number")
-    return Model(
-        source if isinstance(source, str | os.PathLike | bytes) else source.read(), threads
-    )
+    return Model(source if isinstance(source, str | os.PathLike) else contents(source), threads)
 
 
 class Model:

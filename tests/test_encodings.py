@@ -89,6 +89,6 @@ def test_products_with_narrow_weights(backend: str, kind: int) -> None:
             widened = (packed.astype(np.uint32) << 16).view(np.float32)
         matrix = np.moveaxis(widened, 0, 1).reshape(k, -1)[:, :n]
         c = guarded(np.zeros((m, n), np.float32))
-        sizes = (1, m, n, k, k, 0, n, 0, 0, 0, 0, kind)
+        sizes = (1, m, n, k, k, 0, n, 0, 0, 0, 0, kind, None)
         run_kernel("gemm", guarded(a), guarded(packed), None, c, *sizes, backend=backend)
         np.testing.assert_allclose(c, a.astype(np.float64) @ matrix, atol=1e-5)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from lightrnn.errors import ConversionError
 from lightrnn.format import ModelFile, dumps, write
-from lightrnn.graph import FLOAT32, Array, Graph
+from lightrnn.graph import FLOAT32, Array, Graph, Node
 from lightrnn_converters.simplify import rename
 
 Destination: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -76,25 +77,46 @@ def model_file(
 
 def share_between(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
     """The graphs with one name for each constant that several have, and no name for two."""
-    names: dict[Any, str] = {}
-    taken: set[str] = set()
-    result = {}
-    for label, graph in graphs.items():
+    names = _ConstantNames()
+    return {label: names.share(label, graph) for label, graph in graphs.items()}
+
+
+class _ConstantNames:
+    """Names given to constants so far: one for each value, and each for one value."""
+
+    def __init__(self) -> None:
+        self._names: dict[Any, str] = {}
+        self._taken: set[str] = set()
+
+    def share(self, label: str, graph: Graph) -> Graph:
+        """A graph, and all that its nodes hold, with these names."""
         own = {*graph.inputs, *graph.outputs, *(o for n in graph.nodes for o in n.outputs)}
         renamed = {}
         for name, value in graph.constants.items():
             key = _identity(value)
-            known = names.get(key)
+            known = self._names.get(key)
             if name in graph.outputs or known is None or known in own:
-                known = name if name not in taken else f"{label}.{name}"
-                names.setdefault(key, known)
+                known = self._free(label, name)
+                self._names.setdefault(key, known)
             renamed[name] = known
-            taken.add(known)
+            self._taken.add(known)
         kept = {old: new for old, new in renamed.items() if old != new}
         if clash := next((o for o in kept if o in graph.outputs), None):
             raise ConversionError(f"output {clash!r} of graph {label!r} is another's constant")
-        result[label] = rename(graph, kept)
-    return result
+        shared = rename(graph, kept)
+        return replace(shared, nodes=tuple(self._inside(label, n) for n in shared.nodes))
+
+    def _free(self, label: str, name: str) -> str:
+        while name in self._taken:
+            name = f"{label}.{name}"
+        return name
+
+    def _inside(self, label: str, node: Node) -> Node:
+        attrs = {
+            key: self.share(label, value) if isinstance(value, Graph) else value
+            for key, value in node.attrs.items()
+        }
+        return replace(node, attrs=attrs)
 
 
 def _identity(value: Array) -> tuple[str, tuple[int, ...], bytes]:
@@ -103,14 +125,15 @@ def _identity(value: Array) -> tuple[str, tuple[int, ...], bytes]:
 
 def _weights(graphs: Mapping[str, Graph]) -> Iterator[str]:
     """Float32 constants of two or more axes that are nothing but weights in all graphs."""
+    every = [inside for graph in graphs.values() for inside in graph.walk()]
     elsewhere = {
         name
-        for graph in graphs.values()
+        for graph in every
         for node in graph.nodes
         for k, name in enumerate(node.inputs)
-        if k not in _WEIGHT_SLOTS.get(node.op, ())
+        if name in graph.constants and k not in _WEIGHT_SLOTS.get(node.op, ())
     }
-    for graph in graphs.values():
+    for graph in every:
         for name, value in graph.constants.items():
             is_matrix = value.dtype == FLOAT32 and value.ndim >= 2
             if is_matrix and name not in elsewhere and name not in graph.outputs:

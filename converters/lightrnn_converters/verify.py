@@ -22,6 +22,7 @@ from lightrnn.graph import Array, Graph
 from lightrnn.model import Model
 from lightrnn_converters.bisect import Bisection, Tensors
 from lightrnn_converters.bisect import bisect as find_difference
+from lightrnn_converters.bound import recorded
 from lightrnn_converters.constants import tensor
 from lightrnn_converters.feeds import LARGE_SIZES, SIZES, fill, shapes
 from lightrnn_converters.optional import require
@@ -49,6 +50,7 @@ def verify(
 ) -> Report:
     """Compare one graph of a .lrnn model with its source, output by output.
 
+    Inputs that were bound when it was converted have the values then given.
     reference: an .onnx path, its bytes or a ModelProto, which onnxruntime runs; or a torch module
     or other callable of the graph's inputs in order.
     feeds: one or several sets of inputs; by default random ones at several sets of sizes.
@@ -60,7 +62,8 @@ def verify(
     model = model if isinstance(model, Model) else Model(model)
     name = graph or model.graphs[0]
     stored = model.graph(name)
-    run = reference_runner(reference, stored)
+    bound = recorded(model.metadata, name)
+    run = reference_runner(reference, stored, bound)
     if feeds is None:
         trials = list(generated(stored, run))
     else:
@@ -71,7 +74,7 @@ def verify(
         return report
     if callable(reference):
         raise ConversionError("only an ONNX reference has nodes to compare with: bisect=False")
-    tensors = OnnxTensors(load(reference))
+    tensors = OnnxTensors(load(reference), bound)
     try:
         found = _bisection(model, name, trials, tensors, rtol, atol)
     except ReferenceFailedError as error:
@@ -86,11 +89,11 @@ def _wanted(run: Runner, feeds: Feeds) -> Mapping[str, Array]:
         raise ConversionError(f"the reference does not run on these inputs: {error}") from None
 
 
-def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any]) -> None:
+def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any], rtol: float = RTOL) -> None:
     """Compare a converted graph with onnxruntime, before it is written.
 
-    bound: values of inputs that the graph no longer has. Logs a note where onnxruntime is missing
-    or does not run the model. Raises VerificationError.
+    bound: values of inputs that the graph no longer has. rtol: as in `verify`. Logs a note where
+    onnxruntime is missing or does not run the model. Raises VerificationError.
     """
     try:
         run = OnnxRuntime(proto, bound)
@@ -98,7 +101,7 @@ def verify_onnx(graph: Graph, proto: Any, bound: Mapping[str, Any]) -> None:
     except ConversionError as error:
         _log.warning("the conversion was not verified: %s", error)
         return
-    require_agreement(graph, trials, "onnxruntime", lambda: OnnxTensors(proto, bound))
+    require_agreement(graph, trials, "onnxruntime", lambda: OnnxTensors(proto, bound), rtol)
 
 
 def require_agreement(
@@ -106,6 +109,7 @@ def require_agreement(
     trials: Sequence[Trial],
     reference: str,
     tensors: Callable[[], Tensors] | None = None,
+    rtol: float = RTOL,
 ) -> None:
     """Raise VerificationError unless a graph gives the results wanted of it.
 
@@ -113,7 +117,7 @@ def require_agreement(
     """
     model = Model(to_bytes(graph))
     try:
-        report = _report(model, "main", trials, RTOL, ATOL)
+        report = _report(model, "main", trials, rtol, ATOL)
     except (GraphError, InputError, DataError) as error:
         raise VerificationError(
             f"{reference} runs the model, lightrnn does not: {error}"
@@ -121,16 +125,18 @@ def require_agreement(
     if not report.passed:
         lines = [str(o) for o in report.failures]
         if tensors is not None:
-            lines += _first_difference(model, trials, tensors)
+            lines += _first_difference(model, trials, tensors, rtol)
         listed = "\n  ".join(lines)
-        raise VerificationError(f"the converted model differs from {reference}:\n  {listed}")
+        raise VerificationError(
+            f"the converted model differs from {reference}:\n  {listed}", report
+        )
 
 
 def _first_difference(
-    model: Model, trials: Sequence[Trial], tensors: Callable[[], Tensors]
+    model: Model, trials: Sequence[Trial], tensors: Callable[[], Tensors], rtol: float
 ) -> list[str]:
     try:
-        return str(_bisection(model, "main", trials, tensors(), RTOL, ATOL)).splitlines()
+        return str(_bisection(model, "main", trials, tensors(), rtol, ATOL)).splitlines()
     except (ConversionError, ReferenceFailedError) as error:
         return [f"the first node that differs is not known: {error}"]
 
@@ -143,24 +149,19 @@ def _bisection(
     return find_difference(model, name, failing[0], tensors, rtol, atol)
 
 
-def generated(graph: Graph, run: Runner, examples: Feeds | None = None) -> Iterator[Trial]:
-    """Random inputs, at the sizes of `examples` and at `SIZES`, with the results wanted.
+def generated(graph: Graph, run: Runner) -> Iterator[Trial]:
+    """Random inputs at `SIZES` with the results wanted.
 
     Sizes that the reference refuses are passed over. Raises ConversionError if it refuses all.
     """
     rng = np.random.default_rng(0)
     done, reason = 0, ""
     fixed = all(isinstance(d, int) for t in graph.inputs.values() for d in t.shape or (None,))
-    if examples is not None:
-        feeds = fill(graph, {n: examples[n].shape for n in graph.inputs}, rng, examples)
-        yield feeds, run(feeds)
-        if fixed:
-            return
     for first, step in (*SIZES, *LARGE_SIZES):
         if done and (fixed or (first, step) in LARGE_SIZES):
             return
         try:
-            feeds = fill(graph, shapes(graph, first, step), rng, examples)
+            feeds = fill(graph, shapes(graph, first, step), rng)
             wanted = run(feeds)
         except (LightRNNError, ReferenceFailedError) as error:
             reason = reason or str(error).strip().splitlines()[0]
@@ -171,7 +172,7 @@ def generated(graph: Graph, run: Runner, examples: Feeds | None = None) -> Itera
         raise ConversionError(f"the reference refuses all inputs that were tried: {reason}")
 
 
-class ReferenceFailedError(Exception):
+class ReferenceFailedError(ConversionError):
     """The reference does not run on these inputs."""
 
 
@@ -183,6 +184,8 @@ class OnnxRuntime:
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
+        # What ONNX says of DequantizeLinear, not a product of bytes in its place.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = runtime.InferenceSession(
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -191,7 +194,8 @@ class OnnxRuntime:
             first = str(error).strip().splitlines()[0]
             raise ConversionError(f"onnxruntime does not load the model: {first}") from None
         self._types = {i.name: i for i in self._session.get_inputs()}
-        self._bound = {name: self._fit(name, value) for name, value in (bound or {}).items()}
+        known = {n: v for n, v in (bound or {}).items() if n in self._types}
+        self._bound = {name: self._fit(name, value) for name, value in known.items()}
 
     def _fit(self, name: str, value: Any) -> Array:
         given = self._types[name]
@@ -202,6 +206,9 @@ class OnnxRuntime:
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         wanted = {n: v for n, v in {**feeds, **self._bound}.items() if n in self._types}
+        if empty := [n for n, v in wanted.items() if not np.size(v)]:
+            # its recurrent operators end the process
+            raise ReferenceFailedError(f"onnxruntime is not run on the empty input {empty[0]!r}")
         names = [o.name for o in self._session.get_outputs()]
         try:
             return dict(zip(names, self._session.run(names, wanted), strict=True))
@@ -231,11 +238,11 @@ class OnnxTensors:
         return {**values, **{name: found[name] for name in wanted}}
 
 
-def reference_runner(reference: Any, graph: Graph) -> Runner:
-    """What runs a reference on feeds by name."""
+def reference_runner(reference: Any, graph: Graph, bound: Mapping[str, Any]) -> Runner:
+    """What runs a reference on feeds by name. bound: values of inputs that the graph lacks."""
     if callable(reference):
         return _callable_runner(reference, graph)
-    return OnnxRuntime(load(reference))
+    return OnnxRuntime(load(reference), bound)
 
 
 def _callable_runner(function: Callable[..., Any], graph: Graph) -> Runner:

@@ -6,15 +6,18 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lightrnn.cli.arguments import UsageError, command, shape_pair
+from lightrnn.cli.arguments import UsageError, by_name, command, shape_pair
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
     from lightrnn.engine.plan import Plan
     from lightrnn.format import ModelFile
     from lightrnn.graph import Graph, TensorType
+
+Shapes: TypeAlias = "Mapping[str, tuple[int, ...]]"
 
 
 def add(subparsers: Subparsers) -> None:
@@ -35,15 +38,16 @@ def run(args: argparse.Namespace) -> int:
     file = read(args.model)
     for graph in file.graphs.values():
         check(graph, build)
-    plan = None if args.plan is None else _plan(args.model, file, dict(args.plan))
+    shapes = by_name(args.plan or (), "plan")
+    plan = _plan(args.model, file, shapes) if shapes else None
     if args.json:
-        print(json.dumps(_summary(file, plan), indent=2, ensure_ascii=False))
+        say(json.dumps(_summary(file, shapes, plan), indent=2))
     else:
-        print("\n".join(_lines(file, plan)))
+        say("\n".join(_lines(file, shapes, plan)))
     return 0
 
 
-def _plan(model: str, file: ModelFile, shapes: dict[str, tuple[int, ...]]) -> Plan:
+def _plan(model: str, file: ModelFile, shapes: Shapes) -> Plan:
     """The plan of the first graph with inputs of these names."""
     from lightrnn.model import load
 
@@ -54,7 +58,7 @@ def _plan(model: str, file: ModelFile, shapes: dict[str, tuple[int, ...]]) -> Pl
     raise UsageError(f"--plan needs a shape for each input of a graph ({known})")
 
 
-def _summary(file: ModelFile, plan: Plan | None) -> dict[str, Any]:
+def _summary(file: ModelFile, shapes: Shapes, plan: Plan | None) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "producer": file.producer,
         "metadata": dict(file.metadata),
@@ -62,7 +66,7 @@ def _summary(file: ModelFile, plan: Plan | None) -> dict[str, Any]:
         "graphs": {name: _graph_summary(graph) for name, graph in file.graphs.items()},
     }
     if plan is not None:
-        summary["plan"] = _plan_summary(plan)
+        summary["plan"] = {"shapes": dict(shapes), **_plan_summary(plan)}
     return summary
 
 
@@ -96,7 +100,7 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _lines(file: ModelFile, plan: Plan | None) -> Iterator[str]:
+def _lines(file: ModelFile, shapes: Shapes, plan: Plan | None) -> Iterator[str]:
     for name, graph in file.graphs.items():
         yield f"graph {name}"
         yield from _type_lines("input", graph.inputs)
@@ -110,7 +114,9 @@ def _lines(file: ModelFile, plan: Plan | None) -> Iterator[str]:
     for key, value in {"producer": file.producer, **file.metadata}.items():
         yield f"{key}: {value}"
     if plan is not None:
-        yield f"plan: {plan}"
+        sizes = (f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        yield f"plan for {' '.join(sizes)}"
+        yield from str(plan).splitlines()
 
 
 def _type_lines(what: str, types: Mapping[str, TensorType]) -> Iterator[str]:

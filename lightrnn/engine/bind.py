@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out, rounded
 from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
-from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
+from lightrnn.graph.check import infer
 from lightrnn.native import abi
 from lightrnn.ops import Operator
 from lightrnn.ops.lowering import Operand, Ref
@@ -128,10 +129,7 @@ class Binder:
         if all(t is None or t.value is not None for t in inputs):
             self._fold(node, op, inputs)
             return True
-        try:
-            types = op.infer(inputs)
-        except GraphError as error:
-            raise type(error)(f"{node}: {error}") from None
+        types = infer(node, op, inputs)
         wanted = list(zip(node.outputs, types, strict=False))
         if any(name and t.value is None and not t.is_concrete for name, t in wanted):
             self._types.update((name, TensorType(t.dtype, None)) for name, t in wanted if name)
@@ -145,10 +143,7 @@ class Binder:
         return True
 
     def _fold(self, node: Node, op: Operator, inputs: Sequence[TensorType | None]) -> None:
-        try:
-            values = op.evaluate(*(None if t is None else t.value for t in inputs))
-        except DataError as error:
-            raise DataError(f"{node}: {error}") from None
+        values = evaluate_operator(node, op, (None if t is None else t.value for t in inputs))
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 self._types[name] = TensorType.of(np.ascontiguousarray(value).reshape(value.shape))

@@ -18,8 +18,9 @@ from lightrnn.engine.arena import (
     call_with_gil,
     call_without_gil,
 )
+from lightrnn.engine.control import PreparedControl
 from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
-from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
 from lightrnn.engine.team import Team
@@ -116,13 +117,33 @@ class Executor:
     def _run_steps(self, frame: Frame) -> None:
         for step in frame.steps:
             if isinstance(step, HostCall):
-                _evaluate(step)
+                self._evaluate(step)
             elif step.work < SHORT:
                 self._short(step.args)
             else:
                 self._run_long(step)
             if frame.status[0]:
                 _raise(frame)
+
+    def _evaluate(self, call: HostCall) -> None:
+        values = self._values(call.step.node, call.step.operator, call.inputs)
+        for place, value in zip(call.outputs, values, strict=False):
+            if place is not None:
+                place[...] = value
+
+    def _values(
+        self, node: Node, operator: Operator, inputs: Sequence[Array | None]
+    ) -> tuple[Array, ...]:
+        """All outputs of a host step."""
+        if not isinstance(operator, PreparedControl):
+            return evaluate_operator(node, operator, inputs)
+        try:
+            return operator.run(self._run_body, inputs)
+        except DataError as error:
+            raise DataError(f"{node}: {error}") from None
+
+    def _run_body(self, body: Prepared, arrays: Sequence[Array]) -> list[Array]:
+        return self.run(body.plan(tuple(a.shape for a in arrays)), arrays)
 
     def _run_long(self, call: NativeCall) -> None:
         if self._threads == 1 or call.work < TEAM:
@@ -137,7 +158,7 @@ class Executor:
         call.pace.record(team, perf_counter() - start)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
-        values = _values(tail.node, tail.operator, frame.tail_inputs)
+        values = self._values(tail.node, tail.operator, frame.tail_inputs)
         made = dict(zip(tail.node.outputs, values, strict=False))
         made.update((name, a) for (name, _), a in zip(tail.live, frame.live, strict=True))
         arrays = [made[name] for name in tail.rest.graph.inputs]
@@ -152,24 +173,8 @@ class Executor:
 def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
     """The outputs by NumPy semantics alone, where there is no library for this machine."""
     feeds = dict(zip(prepared.graph.inputs, arrays, strict=True))
-    with np.errstate(all="ignore"):
-        outputs = evaluate(prepared.graph, feeds)
+    outputs = evaluate(prepared.graph, feeds)
     return [np.array(outputs[name]) for name in prepared.graph.outputs]
-
-
-def _values(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-    try:
-        with np.errstate(all="ignore"):
-            return operator.evaluate(*inputs)
-    except DataError as error:
-        raise DataError(f"{node}: {error}") from None
-
-
-def _evaluate(call: HostCall) -> None:
-    values = _values(call.step.node, call.step.operator, call.inputs)
-    for place, value in zip(call.outputs, values, strict=False):
-        if place is not None:
-            place[...] = value
 
 
 def _raise(frame: Frame) -> None:

@@ -112,9 +112,9 @@ class Plan:
     def __str__(self) -> str:
         count = sum(bool(i.kernel) for i in self.instructions)
         lines = [
-            f"{count} instructions in {self.native_calls} native calls, "
-            f"{len(self.host_steps)} host steps, arena {self.arena_bytes:,} bytes, "
-            f"packed weights {self.packed_bytes:,} bytes"
+            f"  instructions: {count}, native calls: {self.native_calls}, "
+            f"host steps: {len(self.host_steps)}, arena: {self.arena_bytes:,} bytes, "
+            f"packed weights: {self.packed_bytes:,} bytes"
         ]
         for step in self.steps:
             if isinstance(step, NativeStep):

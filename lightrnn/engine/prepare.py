@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from lightrnn.engine.bind import Binder
+from lightrnn.engine.control import PreparedControl, absorb
 from lightrnn.engine.fuse import fuse_bias
-from lightrnn.engine.interpret import evaluate_node
+from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
+from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
+from lightrnn.ops.control import Control
+
+FOLDED_BYTES = 2**28
+"""What folding may add to a graph; four times the size of its constants where that is more."""
 
 MAX_PLANS = 64
 """Plans kept for one graph; a plan holds no memory of its own but small constants."""
 
 
 def fold(graph: Graph) -> Graph:
-    """The graph with every node evaluated whose inputs are constants."""
+    """The graph with every node evaluated whose inputs are constants, memory permitting.
+
+    Those that hold graphs are left: a file must not make loading take for ever.
+    """
     constants = dict(graph.constants)
+    left = max(FOLDED_BYTES, 4 * sum(a.nbytes for a in constants.values()))
     nodes = []
     for node in graph.nodes:
         if all(not name or name in constants for name in node.inputs):
-            values = evaluate_node(node, (constants[n] if n else None for n in node.inputs))
-            constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
-        else:
-            nodes.append(node)
+            inputs = [constants[n] if n else None for n in node.inputs]
+            operator = build(node)
+            nbytes = _bytes_of(node, operator, inputs)
+            if nbytes <= left and not isinstance(operator, Control):
+                left -= nbytes
+                values = evaluate_operator(node, operator, inputs)
+                constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
+                continue
+        nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _bytes_of(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> int:
+    """Memory that the results of a node on constants take."""
+    types = [None if a is None else TensorType.of(a) for a in inputs]
+    return sum(
+        prod(t.sizes, start=t.dtype.itemsize) for t in infer(node, operator, types) if t.is_concrete
+    )
 
 
 def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
@@ -47,11 +73,15 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 
 
 class PackedStore:
-    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+    """Packed constants of one model, by source arrays and layout, shared by all its plans.
+
+    lock: held while a plan is made.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
+        _STORES.add(self)
 
     def get(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -63,6 +93,19 @@ class PackedStore:
             if found is None:
                 found = self._arrays[key] = sources, aligned_copy(pack(*sources))
             return found[1]
+
+
+_STORES: weakref.WeakSet[PackedStore] = weakref.WeakSet()
+
+
+def _unlock_stores() -> None:
+    """In a forked child: the thread that held a lock is not there to release it."""
+    for store in _STORES:
+        store.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_stores)
 
 
 class Prepared:
@@ -84,11 +127,18 @@ class Prepared:
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
-        steps = [(node, build(node)) for node in self.graph.nodes]
+        self._store = store
+        steps = [(node, self._operator(node)) for node in self.graph.nodes]
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self.carried = dict(carried or {})
-        self._store = store
+
+    def _operator(self, node: Node) -> Operator:
+        operator = build(node)
+        if not isinstance(operator, Control):
+            return operator
+        bodies = [prepare(g, tuple(g.outputs), self._store) for g in operator.graphs]
+        return PreparedControl(operator, bodies)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -141,7 +191,7 @@ def prepare(
     carried: inputs that hold states and the outputs that hold them afterwards, where a session is
     to keep them in its memory.
     """
-    pruned = prune(fold(prune(graph, outputs)), outputs)
+    pruned = prune(absorb(fold(prune(graph, outputs))), outputs)
     return Prepared(pruned, store, None, encodings, carried)
 
 

@@ -26,6 +26,7 @@ class LayerNormalization(Operator):
     axis: int = -1
     epsilon: float = 1e-5
     stash_type: int = 1
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.stash_type != 1:
@@ -117,6 +118,7 @@ class BatchNormalization(Operator):
     epsilon: float = 1e-5
     momentum: float = 0.9
     training_mode: int = 0
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.training_mode:
@@ -180,6 +182,7 @@ class InstanceNormalization(Operator):
 
     epsilon: float = 1e-5
     rtol = 3e-6
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         _check_channels(inputs, ("scale", "B"))

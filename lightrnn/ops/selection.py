@@ -24,6 +24,7 @@ class TopK(Operator):
     axis: int = -1
     largest: int = 1
     sorted: int = 1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, k = given(inputs), given(inputs, 1)

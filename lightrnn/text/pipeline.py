@@ -45,7 +45,7 @@ class Pipeline:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected a positive number")
         if model.text is None:
-            raise TextError("the model does not say how it reads text: pass arrays to Model.run")
+            raise TextError("the model does not say how it reads text: run it on arrays (--npz)")
         spec = parse(model.text, model.graph(model.graphs[0]))
         self._tokenizer = CharacterTokenizer(spec.tokenizer)
         self._classify = Classifier(model, spec)
