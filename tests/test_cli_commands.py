@@ -367,7 +367,7 @@ def test_doctor_tells_of_a_library_that_is_refused(
     monkeypatch.delenv("LIGHTRNN_NATIVE", raising=False)
     monkeypatch.setattr(library, "PACKAGED", str(tmp_path / "none.so"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cached = Path(library.cached_path())
+    cached = Path(str(library.cached_path()))
     cached.parent.mkdir(mode=0o700)
     cached.write_bytes(b"not a library")
     found = lightrnn_command("doctor")

@@ -145,6 +145,22 @@ def test_all_levels_give_langid_the_same_bits(monkeypatch: pytest.MonkeyPatch) -
 
 
 @native
+def test_all_levels_give_encoded_weights_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    executors(monkeypatch)
+    data = Path(__file__).parent / "data"
+    arrays = np.load(data / "version-1.npz")
+    feeds = {k.split("/")[2]: arrays[k] for k in arrays if k.startswith("step/in/")}
+    results = []
+    for level in abi.LEVELS:
+        monkeypatch.setenv("LIGHTRNN_LEVEL", level)
+        library.load.cache_clear()
+        found = lightrnn.load(data / "version-1.lrnn").run(feeds, graph="step")
+        results.append({name: array.tobytes() for name, array in found.items()})
+    for other in results[1:]:
+        assert other == results[0]
+
+
+@native
 @pytest.mark.parametrize("level", ["v9", "V3", "avx2"])
 def test_an_unknown_level_is_refused(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTRNN_LEVEL", level)
