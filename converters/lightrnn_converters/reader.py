@@ -48,11 +48,12 @@ class Reader:
     known_sequences: dict[str, sequences.Value] = field(default_factory=dict)
     _sizes: Sizes = field(default_factory=Sizes)
     _taken: set[str] = field(default_factory=set)
+    _reserved: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def inner(self) -> Reader:
         """A reader for a graph inside a node: no name is in both."""
-        return Reader(_taken=self._taken, _numbers=self._numbers)
+        return Reader(_taken=self._taken, _reserved=self._reserved, _numbers=self._numbers)
 
     def needed_problems(self, outputs: Iterable[str]) -> list[str]:
         """Why outputs cannot be computed, for each node that they need."""
@@ -68,6 +69,7 @@ class Reader:
     def read(self, graph: Any, scope: Mapping[str, str]) -> dict[str, str]:
         """Read initializers and nodes. scope: names here to names in the result; returned grown."""
         names = dict(scope)
+        self._reserved.update(name for node in graph.node for name in node.output)
         for proto in graph.initializer:
             self._initializer(proto, self.fresh_name(proto.name, names))
         for proto in graph.sparse_initializer:
@@ -149,7 +151,7 @@ class Reader:
     def _fresh(self, hint: str) -> str:
         while True:
             name = f"{hint}:{next(self._numbers)}"
-            if name not in self._taken:
+            if name not in self._taken and name not in self._reserved:
                 return name
 
     def _node(self, proto: Any, names: dict[str, str]) -> None:

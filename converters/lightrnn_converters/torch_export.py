@@ -65,9 +65,9 @@ def to_onnx(
     output_names: Sequence[str],
     shapes: Any,
 ) -> Any:
-    """The ModelProto of a program. shapes: as above, for the names in it."""
+    """What torch makes of a program: an ONNXProgram. shapes: as above, for the names in it."""
     try:
-        exported = torch.onnx.export(
+        return torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
@@ -76,7 +76,6 @@ def to_onnx(
             dynamic_shapes=shapes,
             custom_translation_table=translations(),
         )
-        return exported.model_proto
     except LightRNNError:
         raise
     except Exception as error:  # as above

@@ -118,10 +118,12 @@ class Prepared:
         store: PackedStore,
         lasting: Collection[str] | None = None,
         encodings: Mapping[str, str] | None = None,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
         """lasting: the constants that are the model's own, not one plan's; by default all.
 
         encodings: how constants are stored that are not stored as they are.
+        carried: inputs that hold states and the outputs that hold them afterwards.
         """
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
@@ -131,6 +133,7 @@ class Prepared:
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
+        self.carried = dict(carried or {})
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)
@@ -171,7 +174,9 @@ class Prepared:
             outputs = tuple(self.graph.outputs)
             graph = prune(fold(prune(made.graph, outputs)), outputs)
             lasting = {*self.lasting, *made.own}
-            self._decided[taken] = Prepared(graph, self._store, lasting, self.encodings)
+            self._decided[taken] = Prepared(
+                graph, self._store, lasting, self.encodings, self.carried
+            )
         return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
@@ -204,9 +209,15 @@ def prepare(
     outputs: Sequence[str],
     store: PackedStore,
     encodings: Mapping[str, str] | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them.
+
+    carried: inputs that hold states and the outputs that hold them afterwards, where a session is
+    to keep them in its memory.
+    """
+    pruned = prune(fold(prune(graph, outputs)), outputs)
+    return Prepared(pruned, store, None, encodings, carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:
