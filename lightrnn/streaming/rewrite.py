@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lightrnn.engine.control import absorb
 from lightrnn.engine.prepare import fold, prune
 from lightrnn.errors import GraphError, InputError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, Node, TensorType
@@ -82,7 +81,7 @@ def streamed(graph: Graph, name: str) -> Streamed:
     Raises UnsupportedError, naming each node that is not local along time, where that cannot be.
     """
     names = tuple(graph.outputs)
-    pruned = prune(absorb(fold(prune(graph, names))), names)
+    pruned = prune(fold(prune(graph, names)), names)
     recurrent = layers(pruned)
     if not recurrent and not graph.states:
         raise _refused(name, "it has no states to carry")
