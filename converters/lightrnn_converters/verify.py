@@ -20,7 +20,7 @@ from lightrnn.errors import (
 from lightrnn.graph import Array, Graph
 from lightrnn.model import Model
 from lightrnn_converters.feeds import LARGE_SIZES, SIZES, fill, shapes
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 from lightrnn_converters.report import ATOL, RTOL, Report, compare
 from lightrnn_converters.save import to_bytes
 from lightrnn_converters.source import load
@@ -105,7 +105,7 @@ def generated(graph: Graph, run: Runner) -> Iterator[tuple[Feeds, Mapping[str, A
             feeds = fill(graph, shapes(graph, first, step), rng)
             wanted = run(feeds)
         except (LightRNNError, ReferenceFailedError) as error:
-            reason = reason or str(error).strip().splitlines()[0]
+            reason = reason or first_line(error)
             continue
         yield feeds, wanted
         done += 1
@@ -130,8 +130,9 @@ class OnnxRuntime:
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's classes are not public
-            first = str(error).strip().splitlines()[0]
-            raise ConversionError(f"onnxruntime does not load the model: {first}") from None
+            raise ConversionError(
+                f"onnxruntime does not load the model: {first_line(error)}"
+            ) from None
         self._types = {i.name: i for i in self._session.get_inputs()}
         self._bound = {name: self._fit(name, value) for name, value in (bound or {}).items()}
 
