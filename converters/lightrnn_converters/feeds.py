@@ -83,7 +83,7 @@ def shapes(graph: Graph, first: int, step: int) -> dict[str, tuple[int, ...]]:
         return None
 
     others = _sizes_of_constants(graph)
-    found = search({})
+    found = search({}) if free else None
     if found is None:
         raise GraphError("no sizes of its inputs are found that all nodes take: pass feeds")
     return _shapes(graph, found)

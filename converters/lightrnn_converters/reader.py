@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.errors import UnsupportedError
+from lightrnn.format.limits import NAME_LENGTH
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
 from lightrnn_converters import constants, sequences
@@ -142,7 +143,7 @@ class Reader:
     def _node(self, proto: Any, names: dict[str, str]) -> None:
         inputs = tuple(names.get(i, i) for i in proto.input)
         outputs = tuple(self._name(o, names) if o else "" for o in proto.output)
-        origin = proto.name or next((o for o in proto.output if o), "")
+        origin = (proto.name or next((o for o in proto.output if o), ""))[:NAME_LENGTH]
         node = Node(proto.op_type, _trimmed(inputs), _trimmed(outputs), {}, origin)
         special = getattr(self, f"_read_{proto.op_type.lower()}", None)
         try:
