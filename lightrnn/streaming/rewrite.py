@@ -58,7 +58,10 @@ class Streamed:
             known = [d if isinstance(d, int) else sizes.get(d) for d in dims]
             found = [d for d in known if isinstance(d, int)]
             if len(found) < len(dims) or None in dims:
-                raise InputError(f"the size of state {name!r} is not known from the inputs")
+                raise InputError(
+                    f"the size of state {name!r} is not known from the inputs: it is {kind}; "
+                    "fix it when the model is converted (`--dim`, dims=)"
+                )
             states.append(np.zeros(found, kind.dtype))
         return states
 
