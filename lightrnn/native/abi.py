@@ -155,7 +155,7 @@ KERNELS = _signatures(
             "arg_reduce": "x:f32 y:i64 outer n inner largest last_index",
             "softmax": "x:f32 y:f32 outer n inner logarithm",
             "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
-            " epsilon:float",
+            " centred epsilon:float",
         },
         "attention": {
             "attention": "q:f32 k:f32 v:f32 mask:f32 lengths:i64 y:f32 scratch:f32 parts room"
