@@ -163,6 +163,10 @@ KERNELS = _signatures(
             " scale:float softcap:float q_batch q_head q_row k_batch k_head k_row"
             " v_batch v_head v_row y_batch y_head y_row mask_batch mask_head mask_row",
         },
+        "rotary": {
+            "rotate": "x:f32 cos:f32 sin:f32 positions:i64 y:f32 status:status node:node"
+            " rows steps heads size half limit interleaved batch_step row_step head_step",
+        },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"
             " shape:tail",

@@ -29,6 +29,7 @@ MODULES = {
     "reduction": "ArgMax ArgMin CumProd CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp"
     " ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     "reshaping": "Dropout Flatten Identity Reshape Squeeze Unsqueeze",
+    "rotary": "RotaryEmbedding",
     "scaling": "LRN LpNormalization RMSNormalization",
     "scatter": "ScatterElements ScatterND TensorScatter",
     "selection": "Compress NonZero ReverseSequence TopK Unique",
