@@ -7,7 +7,8 @@ from typing import Any
 
 from lightrnn.errors import ConversionError
 
-_EXTRAS = {"onnx": "onnx", "onnxruntime": "verify", "torch": "torch", "onnxscript": "torch"}
+_EXTRAS = {"onnx": "onnx", "onnxruntime": "verify", "torch": "torch", "onnxscript": "torch",
+           "sympy": "torch"}  # fmt: skip
 
 
 def require(module: str) -> Any:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from lightrnn.cli.output import naming
 from lightrnn.errors import TextError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -27,9 +28,10 @@ def read_lines(files: Sequence[str]) -> Iterator[str]:
     """
     for name in files or (_STDIN,):
         if name == _STDIN:
-            yield from decoded(sys.stdin.buffer, "<stdin>")
+            with naming("<stdin>"):
+                yield from decoded(sys.stdin.buffer, "<stdin>")
         else:
-            with open(name, "rb") as file:
+            with open(name, "rb") as file, naming(name):
                 yield from decoded(file, name)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import UsageError, command, positive
 from lightrnn.cli.lines import check_readable, read_lines
-from lightrnn.cli.output import Progress, open_output
+from lightrnn.cli.output import Progress, check_not_replaced, open_output
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -24,7 +24,9 @@ FORMATS = ("text", "tsv", "jsonl")
 def add(subparsers: Subparsers) -> None:
     parser = command(subparsers, "run", "run a model over lines of text, or over arrays", run)
     parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
-    parser.add_argument("files", metavar="FILE", nargs="*", help="UTF-8 text; stdin by default")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="UTF-8 text; stdin by default and for -"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", help="write here instead of to stdout")
     parser.add_argument(
         "--format", choices=FORMATS, help="label (text, the default), label and score, or JSON"
@@ -36,6 +38,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_not_replaced(args.model, args.output)
     if args.npz is None:
         _run_text(args)
         return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MODULES = {
+    "attention": "Attention",
+    "control": "If Loop Scan",
     "conv": "Conv ConvTranspose",
     "creation": "ConstantOfShape EyeLike OneHot Range Shape Size Trilu",
     "crf": "ViterbiDecode",
@@ -19,6 +21,8 @@ MODULES = {
     "normalization": "BatchNormalization InstanceNormalization LayerNormalization",
     "padding": "Pad",
     "pooling": "AveragePool GlobalAveragePool GlobalMaxPool MaxPool",
+    "quantization": "DequantizeLinear DynamicQuantizeLinear QuantizeLinear",
+    "quantized": "ConvInteger MatMulInteger QLinearConv QLinearMatMul",
     "recurrent": "GRU LSTM RNN",
     "reduction": "ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax"
     " ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",

@@ -32,6 +32,8 @@ class Sigmoid(Unary):
 @operator("Relu", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Relu(Unary):
+    kinds = "if"
+
     def compute(self, x: Array) -> Array:
         return np.maximum(x, 0)
 

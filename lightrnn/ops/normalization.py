@@ -26,6 +26,7 @@ class LayerNormalization(Operator):
     axis: int = -1
     epsilon: float = 1e-5
     stash_type: int = 1
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.stash_type != 1:
@@ -93,7 +94,6 @@ def _check_broadcasts(t: TensorType | None, shape: Shape, what: str) -> None:
 
 def _check_channels(inputs: Types, names: Sequence[str]) -> None:
     """Inputs from the second on are [C], where the first is [N, C, ...]."""
-    same_dtype(inputs, "inputs")
     x = given(inputs)
     if x.shape is None:
         return
@@ -118,6 +118,7 @@ class BatchNormalization(Operator):
     epsilon: float = 1e-5
     momentum: float = 0.9
     training_mode: int = 0
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.training_mode:
@@ -125,6 +126,8 @@ class BatchNormalization(Operator):
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         _check_channels(inputs, ("scale", "B", "input_mean", "input_var"))
+        same_dtype(inputs[1:3], "scale and B")
+        same_dtype(inputs[3:5], "input_mean and input_var")
         x = given(inputs)
         return (TensorType(x.dtype, x.shape),)
 
@@ -166,6 +169,10 @@ class BatchNormalization(Operator):
             yield Case(str(shape), (floats(rng, *shape), *vectors, variance))
         one = [np.ones(3, np.float32)] * 4
         yield Case("epsilon", (floats(rng, 2, 3), *one), {"epsilon": 0.1})
+        x = floats(rng, 2, 3, 5).astype(np.float16)
+        yield Case("float16, parameters of float32", (x, *one))
+        half = [v.astype(np.float16) for v in one[:2]]
+        yield Case("parameters of two types", (floats(rng, 2, 3), *half, *one[2:]))
 
 
 @operator("InstanceNormalization", inputs="input scale B", outputs="output")
@@ -175,9 +182,11 @@ class InstanceNormalization(Operator):
 
     epsilon: float = 1e-5
     rtol = 3e-6
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         _check_channels(inputs, ("scale", "B"))
+        same_dtype(inputs, "inputs")
         x = given(inputs)
         return (TensorType(x.dtype, x.shape),)
 

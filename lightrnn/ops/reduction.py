@@ -45,6 +45,7 @@ class Reduction(Operator):
 
     keepdims: int = 1
     noop_with_empty_axes: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The reduction, in NumPy, without the reduced axes."""
@@ -138,6 +139,8 @@ class ReduceMean(Reduction):
 @operator("ReduceMax", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMax(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.max(x, axis=axes, initial=lowest(x.dtype)))
 
@@ -145,6 +148,8 @@ class ReduceMax(Reduction):
 @operator("ReduceMin", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMin(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.min(x, axis=axes, initial=highest(x.dtype)))
 
@@ -180,6 +185,8 @@ class ReduceL2(Reduction):
 @operator("ReduceLogSum", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSum(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.log(np.sum(x, axis=axes, dtype=x.dtype))
 
@@ -187,6 +194,8 @@ class ReduceLogSum(Reduction):
 @operator("ReduceLogSumExp", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSumExp(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         top = np.max(x, axis=axes, keepdims=True, initial=lowest(x.dtype))
         top = np.where(np.isfinite(top), top, 0)
@@ -211,6 +220,7 @@ class ArgReduction(Operator):
     axis: int = 0
     keepdims: int = 1
     select_last_index: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axis: int) -> Array:
         """The first place, in NumPy."""
@@ -277,6 +287,7 @@ class CumSum(Operator):
 
     exclusive: int = 0
     reverse: int = 0
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, axis = given(inputs), given(inputs, 1)

@@ -24,6 +24,7 @@ class TopK(Operator):
     axis: int = -1
     largest: int = 1
     sorted: int = 1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, k = given(inputs), given(inputs, 1)
@@ -68,14 +69,15 @@ class TopK(Operator):
 @operator("NonZero", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class NonZero(Operator):
-    """Indices of the elements that are not 0: [rank, count], a scalar as one (ONNX NonZero 13)."""
+    """Indices of the elements that are not 0: [rank, count] (ONNX NonZero 13)."""
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        rank = given(inputs).rank
-        return (TensorType(INT64, (None if rank is None else max(rank, 1), None)),)
+        return (TensorType(INT64, (given(inputs).rank, None)),)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        return (np.array(np.nonzero(np.atleast_1d(given(inputs))), np.int64),)
+        x = given(inputs)
+        places = np.array(np.nonzero(np.atleast_1d(x)), np.int64)
+        return (places[: x.ndim],)
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:

@@ -20,6 +20,7 @@ class Exponential(Operator):
     """Along `axis`, after the largest element is subtracted."""
 
     axis: int = -1
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)

@@ -29,7 +29,7 @@ def parse_task(model: Model, options: Mapping[str, Any] | None = None) -> Task:
     is not understood, InputError for an option that the task does not have.
     """
     if model.text is None:
-        raise TextError("the model does not say how it reads text: pass arrays to Model.run")
+        raise TextError("the model does not say how it reads text: run it on arrays (--npz)")
     fields = Fields(model.text, "text")
     name = fields.one_of("task", tuple(TASKS))
     cls: type[Task] = getattr(import_module(f"lightrnn.text.tasks.{name}"), TASKS[name])

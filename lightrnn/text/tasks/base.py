@@ -56,6 +56,11 @@ class Task(ABC):
     def show(self, result: Result) -> str:
         """A result in a line of plain text; "" for an empty one."""
 
+    def __str__(self) -> str:
+        labels = getattr(self, "labels", ())
+        listed = f", {len(labels)} labels: {', '.join(labels)}" if labels else ""
+        return f"{self.name}{listed}"
+
     def row(self, result: Result) -> list[str]:
         """A result as the columns of a table; by default what `show` gives, and the score."""
         shown = self.show(result)
