@@ -34,6 +34,15 @@ ODD_WORDS = ["", "x", "ZZZ", "kitob-daftar", "3", "ўзбек", "a" * 40, "  Mak
 WORDS = [stem + ending for stem in STEMS for ending in ENDINGS] + ODD_WORDS
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """torch's threads take longer to meet than such small layers to run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def package() -> Iterator[Any]:
     """The package's analyser: `analyze`, `model`, `char_to_idx`."""
