@@ -138,7 +138,8 @@ def test_products_with_narrow_weights(backend: str, kind: int) -> None:
     rng = np.random.default_rng(kind)
     for m, k, n in ((1, 5, 17), (3, 8, 33), (9, 7, 150)):
         a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
-        packed, matrix = weight_panels(b, WEIGHTS[kind]), as_stored(b, WEIGHTS[kind])
+        matrix = as_stored(b, WEIGHTS[kind])
+        packed = weight_panels(matrix, WEIGHTS[kind])
         c = guarded(np.zeros((m, n), np.float32))
         sizes = (1, m, n, k, k, 0, n, 0, 0, 0, 0, kind)
         room = guarded(np.zeros(m * ((k + 1) // 2 + 1), np.int32))

@@ -21,7 +21,9 @@ from lightrnn.streaming.marks import RULES, Kind, Mark, Span
 from lightrnn.streaming.walk import infer, walk
 
 RECURRENT = ("RNN", "GRU", "LSTM")
-LOCAL = sorted(set(RULES) & set(REGISTRY) - set(RECURRENT) - {"ConstantOfShape"})
+NEVER = {"ConstantOfShape", "DynamicQuantizeLinear"}
+"""Operators whose own inputs are never along time, or that take none so."""
+LOCAL = sorted(set(RULES) - set(RECURRENT) - NEVER)
 
 
 @dataclass(frozen=True)

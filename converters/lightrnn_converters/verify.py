@@ -25,7 +25,7 @@ from lightrnn_converters.bisect import bisect as find_difference
 from lightrnn_converters.bound import recorded
 from lightrnn_converters.constants import tensor
 from lightrnn_converters.feeds import LARGE_SIZES, SIZES, fill, shapes
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 from lightrnn_converters.report import ATOL, RTOL, Report, compare
 from lightrnn_converters.save import to_bytes
 from lightrnn_converters.source import load
@@ -164,7 +164,7 @@ def generated(graph: Graph, run: Runner) -> Iterator[Trial]:
             feeds = fill(graph, shapes(graph, first, step), rng)
             wanted = run(feeds)
         except (LightRNNError, ReferenceFailedError) as error:
-            reason = reason or str(error).strip().splitlines()[0]
+            reason = reason or first_line(error)
             continue
         yield feeds, wanted
         done += 1
@@ -191,8 +191,9 @@ class OnnxRuntime:
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's classes are not public
-            first = str(error).strip().splitlines()[0]
-            raise ConversionError(f"onnxruntime does not load the model: {first}") from None
+            raise ConversionError(
+                f"onnxruntime does not load the model: {first_line(error)}"
+            ) from None
         self._types = {i.name: i for i in self._session.get_inputs()}
         known = {n: v for n, v in (bound or {}).items() if n in self._types}
         self._bound = {name: self._fit(name, value) for name, value in known.items()}

@@ -70,6 +70,30 @@ def _no_positions(c: Call, k: int, right: int) -> None:
         c.refuse("multiplies each step with a matrix for its position")
 
 
+@rule("MatMulInteger", along=(0, 1))
+def _matmul_integer(c: Call) -> Mark:
+    for k in (0, 1):
+        zero = c.given(k + 2)
+        if c.span(k) is not None and zero is not None and any(d != 1 for d in zero.type.sizes):
+            c.refuse("subtracts a value for each position")
+    return _matmul(c)
+
+
+@rule("QuantizeLinear", "DequantizeLinear")
+def _quantization(c: Call) -> Mark:
+    scales = c.shape(1)
+    along = axis_of(c.operator.axis, len(c.shape())) == c.time.axis
+    if len(scales) > 1 or (along and scales not in ((), (1,))):
+        c.refuse("scales each step by a value for its position")
+    return c.time
+
+
+@rule("DynamicQuantizeLinear")
+def _dynamic_quantization(c: Call) -> Mark:
+    c.refuse("takes its scale from all steps", whole=True)
+    return Kind.REFUSED
+
+
 @rule("Gemm", along=None)
 def _gemm(c: Call) -> Mark:
     found: Span | None = None

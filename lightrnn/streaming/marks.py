@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from lightrnn.graph import Array, Node, TensorType
 
@@ -142,6 +142,7 @@ class Call:
 
 
 Marking: TypeAlias = Callable[[Call], "Mark | Sequence[Mark]"]
+M = TypeVar("M", bound=Marking)
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,11 @@ def rule(
     along: Sequence[int] | None = (0,),
     counted: Sequence[int] = (),
     moments: Sequence[int] = (),
-) -> Callable[[Marking], Marking]:
+) -> Callable[[M], M]:
     """Register a function as the rule of operators."""
     slots = None if along is None else frozenset(along)
 
-    def register(marks: Marking) -> Marking:
+    def register(marks: M) -> M:
         for name in operators:
             assert name not in _RULES, name
             _RULES[name] = Rule(marks, slots, frozenset(counted), frozenset(moments))
