@@ -154,7 +154,7 @@ def test_the_command_line_converts_and_verifies(
     assert main(["inspect", target, "--plan", "input=1x576", "state=2x1x128"]) == 0
     shown = capsys.readouterr().out
     assert "DIFFERS" not in shown
-    assert "0 host steps" in shown
+    assert "host steps: 0," in shown
     assert "state is stateN of the step before" in shown
     assert 'bound_inputs: {"main": {"sr": 16000}}' in shown
 
