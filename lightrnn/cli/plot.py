@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,9 +95,9 @@ def fonts_for(text: str) -> list[str]:
             lacking -= found
         if not lacking:
             break
-    for code in sorted(lacking):
-        name = unicodedata.name(chr(code), f"U+{code:04X}")
-        _log.warning("no installed font has %s (%s)", chr(code), name)
+    if lacking:
+        _log.warning("no installed font has %s: install one, such as Noto Sans CJK for Chinese",
+                     " ".join(map(chr, sorted(lacking))))  # fmt: skip
     return fonts
 
 
