@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def tagger() -> bytes:
         {"table": _weights(SIZE, 4)},
     )  # fmt: skip
     text = {"task": "tagging", "tokenizer": {"kind": "characters", "characters": CHARACTERS},
-            "labels": ["B", "M", "E", "S"], "ids": "ids", "scores": "scores", "scheme": "BMES"}  # fmt: skip
+            "labels": ["B", "M", "E", "S"], "ids": "ids", "scores": "scores",
+            "scheme": "BMES"}  # fmt: skip
     return dumps(ModelFile({"main": graph}, text))
 
 
@@ -104,3 +106,27 @@ def translator(attention: bool = True) -> bytes:
         "target": TOKENIZER, "ids": "ids", "decoder": names, "max_length": 7,
     }  # fmt: skip
     return dumps(ModelFile({"encoder": encoder, "decoder": decoder}, text))
+
+
+MODELS = {
+    "classifier": classifier({}),
+    "multiple": classifier({"multiple": True}),
+    "tagger": tagger(),
+    "generator": generator(),
+    "translator": translator(),
+    "no attention": translator(attention=False),
+}
+
+
+def saved(folder: Path, name: str) -> Path:
+    """One of MODELS as a file."""
+    path = folder / f"{name}.lrnn"
+    path.write_bytes(MODELS[name])
+    return path
+
+
+def written(folder: Path, lines: list[str], name: str = "in.txt") -> Path:
+    """A file of lines."""
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    return path
