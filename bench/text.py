@@ -112,7 +112,7 @@ def measure(source: bytes, session: Any, count: int, threads: int) -> dict[str, 
 
 def peak_memory(model: Path, lines: Path, threads: int) -> int:
     """Bytes that `lightrnn run` held at most."""
-    command = [sys.executable, "-c", PEAK, "run", model, lines, "-o", os.devnull]
+    command = [sys.executable, "-c", PEAK, "run", str(model), str(lines), "-o", os.devnull]
     found = subprocess.run(
         [*command, "--threads", str(threads)], check=True, stderr=subprocess.PIPE, text=True
     )

@@ -59,7 +59,7 @@ def heat_map(
     axes = figure.add_subplot()
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="none")
     fonts = fonts_for("".join([*source, *target]))
-    plain = {"parse_math": False, "fontproperties": FontProperties(family=fonts)}
+    plain: dict[str, Any] = {"parse_math": False, "fontproperties": FontProperties(family=fonts)}
     turned = 90 if max(map(len, source)) > 2 else 0
     axes.set_xticks(range(len(source)), source, rotation=turned, **plain)
     axes.set_yticks(range(len(target)), target, **plain)
