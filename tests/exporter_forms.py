@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.graph import Array
-from tests.onnx_models import INT64
+from tests.onnx_models import BOOL, FLOAT, INT64
 from tests.onnx_writer import Writer, weights
 
 T, N, I, H = "time", "batch", 5, 6  # noqa: E741
@@ -305,6 +305,34 @@ def last_by_length(w: Writer) -> Any:
 def _with_lengths(w: Writer, outputs: Mapping[str, str]) -> Any:
     inputs = {**TIME_MAJOR, "lengths": (N,)}
     return w.model(inputs, outputs, dtypes={"lengths": INT64})
+
+
+def masked_loop(w: Writer) -> Any:
+    """Keras's masking as tf2onnx writes it: a Loop over the steps that keeps states by Where."""
+    trips = w.squeeze(w.size("x", 1), 0)
+    mask = w.add("Not", w.add("Equal", w.slice("x", 2, 0, 1), w.constant(0)))
+    steps = w.add("Transpose", "x", perm=[1, 0, 2])
+    kept = w.add("Transpose", mask, perm=[1, 0, 2])
+    zeros = w.filled((w.size("x", 0), H), 0)
+    matrices = [w.constant(weights(k, 4 * H)) for k in (I, H)]
+    bias, body = w.constant(weights(4 * H)), Writer(w.opset, w.inline, "body/")
+    x, keep = (body.add("Gather", t, "i", axis=0) for t in (steps, kept))
+    gates = body.add(
+        "Add", body.add("MatMul", x, matrices[0]), body.add("MatMul", "h", matrices[1])
+    )
+    i, f, g, o = body.split(body.add("Add", gates, bias), 4, 1)
+    i, f, o = (body.add("Sigmoid", gate) for gate in (i, f, o))
+    c = body.add("Add", body.add("Mul", f, "c"), body.add("Mul", i, body.add("Tanh", g)))
+    h = body.add("Mul", o, body.add("Tanh", c))
+    h, c = (body.add("Where", keep, new, old) for new, old in ((h, "h"), (c, "c")))
+    names = {"i": (INT64, ()), "go": (BOOL, ()), "h": (FLOAT, None), "c": (FLOAT, None)}
+    results = {"on": ("go", BOOL), "h2": (h, FLOAT), "c2": (c, FLOAT), "each": (h, FLOAT)}
+    last_h, _, outputs = w.add(
+        "Loop", trips, w.constant(True, np.bool_), zeros, zeros, outputs=3,
+        body=body.body(names, results),
+    )  # fmt: skip
+    y = w.add("Transpose", outputs, perm=[1, 0, 2])
+    return w.model(BATCH_MAJOR, {"y": y, "last": last_h})
 
 
 def laid_out(w: Writer, layout: int) -> Any:

@@ -93,6 +93,22 @@ class Writer:
             [*self.nodes, last], name, [], [_value(name, None, {})], self.initializers
         )
 
+    def body(
+        self, inputs: Mapping[str, tuple[int, Any]], outputs: Mapping[str, tuple[str, int]]
+    ) -> Any:
+        """The graph as the body of a Loop.
+
+        inputs: element types and shapes. outputs: name to the tensor that it is, and its type.
+        """
+        last = [helper.make_node("Identity", [s], [name]) for name, (s, _) in outputs.items()]
+        return helper.make_graph(
+            [*self.nodes, *last],
+            f"{self.prefix}body",
+            [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()],
+            [helper.make_tensor_value_info(n, kind, None) for n, (_, kind) in outputs.items()],
+            self.initializers,
+        )
+
     def model(
         self,
         inputs: Mapping[str, Sequence[int | str | None]],

@@ -61,13 +61,23 @@ def test_convert_options(tmp_path: Path) -> None:
         return inspected(target)["graphs"]["main"]
 
     assert convert("--dim", "N=4")["inputs"] == [{"name": "x", "dtype": "float32", "shape": [4, 3]}]
-    assert convert("--state", "x=y", "--dim", "N=2")["states"] == {"x": "y"}
+    unfit = failure(1, "convert", source, "-o", target, "--state", "x=y", "--dim", "N=2")
+    assert unfit == "graph 'main': state 'x' is float32[2, 3], its source 'y' is float32[2, 2]"
     bound = convert("--bind", "x=[[1, 2, 3]]")
     assert bound["inputs"] == []
     found = lightrnn.load(target)()
     np.testing.assert_allclose(found, tanh(X[:1]), atol=1e-6)
     convert("--dtype", "float16")
     np.testing.assert_allclose(lightrnn.load(target)(X), tanh(X), atol=2e-3)
+
+
+def test_a_state_is_told_to_the_file(tmp_path: Path) -> None:
+    types = {"x": (FLOAT, ("N", 3))}, {"y": (FLOAT, ("N", 3))}
+    source, target = tmp_path / "step.onnx", tmp_path / "step.lrnn"
+    source.write_bytes(model([node("Tanh", ["x"], ["y"])], *types).SerializeToString())
+    found = lightrnn_command("convert", source, "-o", target, "--state", "x=y", "--dim", "N=2")
+    assert (found.status, found.out) == (0, b""), found.err
+    assert inspected(target)["graphs"]["main"]["states"] == {"x": "y"}
 
 
 BAD_CONVERSIONS = {

@@ -73,13 +73,14 @@ def bodies(proto: Any) -> list[Any]:
     stored = converted(proto).graph("main")
     ready = prepare(stored, tuple(stored.outputs), PackedStore())
     controls = [op for _, op in ready.nodes if isinstance(op, PreparedControl)]
-    return [body for op in controls for body in op._bodies]
+    return [body.prepared for op in controls for body in op.bodies]
 
 
 @pytest.mark.native
 def test_an_iteration_over_a_cell_is_one_native_call() -> None:
     (body,) = bodies(recurrent_cell())
     plan = body.plan(((), (), (1, 2, H), (4, 2, 3)))
+    assert list(body.graph.inputs)[3:] == ["x"]
     assert plan.whole is not None
     assert {"w", "r"} <= set(body.graph.constants)
 
@@ -93,8 +94,8 @@ def test_plans_of_a_body_are_found_again() -> None:
     feeds = {"x": floats(30, 2, 3), "h0": floats(1, 2, H)}
     model.run(feeds)
     (op,) = (op for _, op in model._main.prepared.nodes if isinstance(op, PreparedControl))
-    (body,) = op._bodies
-    assert len(body.plans) == 1
+    (body,) = op.bodies
+    assert len(body.prepared.plans) == 1
 
 
 def test_what_a_graph_captures_is_listed_once_and_used() -> None:

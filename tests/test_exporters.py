@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import lightrnn
 from lightrnn.graph import Array
-from tests.exporter_forms import FORMS, Form, H, I, N, T, laid_out, ops
+from tests.exporter_forms import FORMS, Form, H, I, N, T, laid_out, masked_loop, ops
 from tests.onnx_models import FLOAT, INT64, run
 from tests.onnx_writer import Writer
 
@@ -92,6 +92,17 @@ def test_layout_1_is_layout_0_between_transposes(opset: int) -> None:
         given = feeds(other, sizes)
         assert_agrees(model, other, given)
         assert computed(model, given) <= ops("GRU Tile")
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 22])
+def test_a_loop_with_a_mask(opset: int) -> None:
+    proto = masked_loop(Writer(opset, inline=opset == 13))
+    model = converted(proto)
+    for sizes in SIZES:
+        given = feeds(proto, sizes)
+        given["x"][:, -1, 0] = 0
+        given["x"][0, 0, 0] = 0
+        assert_agrees(model, proto, given)
 
 
 def test_wrong_declared_shapes_are_noted_and_ignored(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from lightrnn_converters.verify import OnnxRuntime, ReferenceFailedError
 from onnx import helper, numpy_helper
 
 import lightrnn
-from lightrnn.errors import ConversionError
+from lightrnn.errors import ConversionError, InputError
 from lightrnn.format import read
 from lightrnn.graph import Shape
 from tests.exporter_forms import FORMS, H, I
@@ -83,6 +83,17 @@ def test_a_stream_takes_the_batch_of_states_named_apart_from_its_input() -> None
     wanted = run(proto, {"x": x, "h": zeros, "c": zeros})[0]
     found = np.concatenate([stream.step({"x": x[a:b]})["y"] for a, b in ((0, 2), (2, 5))])
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_stream_names_the_size_that_it_does_not_know() -> None:
+    w = Writer(17)
+    last = w.reduce("ReduceSum", "x", 0)
+    proto = w.model({"x": ("t", 3), "s": (None, 3)}, {"next": w.add("Add", "s", last)})
+    model = converted(proto, states={"s": "next"})
+    with pytest.raises(InputError, match=r"'s' is not known .* float32\[s_0, 3\]; fix it when"):
+        model.stream().step({"x": np.ones((2, 3), np.float32)})
+    stream = converted(proto, states={"s": "next"}, dims={"s_0": 1}).stream()
+    stream.step({"x": np.ones((2, 3), np.float32)})
 
 
 def test_sizes_without_a_name_can_be_fixed_by_input_and_axis() -> None:

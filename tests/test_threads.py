@@ -126,9 +126,10 @@ def _ring(number: int, frame: object) -> None:
     raise InterruptedError
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @each_model
 def test_an_exception_in_the_middle_of_a_run_leaves_the_model_usable(name: str) -> None:
-    """A signal's handler raises, once, at any place of a run."""
+    """A signal's handler raises, once, at any place of a run, or in a destructor meanwhile."""
     load, feeds = MODELS[name]
     expected = results(load(1), feeds)
     model = load(2)

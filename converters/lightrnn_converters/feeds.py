@@ -31,6 +31,9 @@ MOST_TRIED = 200
 MOST_ELEMENTS = 2**22
 """How many elements inputs may have to be tried."""
 
+MOST_BETWEEN = 2**23
+"""How many elements any tensor may have that depends on them."""
+
 SIZES = ((3, 1), (6, 2), (1, 0))
 """Sizes to try for dimensions of no fixed size: the first one's, and the step to each next."""
 
@@ -80,7 +83,7 @@ def shapes(graph: Graph, first: int, step: int) -> dict[str, tuple[int, ...]]:
         return None
 
     others = _sizes_of_constants(graph)
-    found = search({})
+    found = search({}) if free else None
     if found is None:
         raise GraphError("no sizes of its inputs are found that all nodes take: pass feeds")
     return _shapes(graph, found)
@@ -115,14 +118,21 @@ def _shapes(graph: Graph, sizes: Mapping[Dimension, int]) -> dict[str, tuple[int
 def _fits(graph: Graph, sizes: Mapping[Dimension, int]) -> bool:
     """Whether all nodes may take inputs of these sizes, and the inputs are of a sensible size."""
     types = _with_sizes(graph, sizes)
-    elements = (math.prod(d for d in t.shape or () if isinstance(d, int)) for t in types.values())
-    if sum(elements) > MOST_ELEMENTS:
+    if sum(map(_elements, types.values())) > MOST_ELEMENTS:
         return False
     try:
-        check(replace(graph, inputs=types), build)
+        found = check(replace(graph, inputs=types), build)
     except GraphError:
         return False
-    return True
+    return all(
+        _elements(kind) <= MOST_BETWEEN
+        for name, kind in found.items()
+        if name not in graph.constants
+    )
+
+
+def _elements(kind: TensorType) -> int:
+    return math.prod(d for d in kind.shape or () if isinstance(d, int))
 
 
 def _sizes_of_constants(graph: Graph) -> tuple[int, ...]:

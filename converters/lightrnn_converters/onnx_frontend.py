@@ -17,6 +17,7 @@ from lightrnn.ops.narrow import NARROW
 from lightrnn_converters import constants, dimensions, microsoft
 from lightrnn_converters.bound import record
 from lightrnn_converters.lift import lift
+from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
 from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
@@ -92,15 +93,19 @@ def read(
     declared = _inputs(model.graph, dims or {})
     fixed = _bound(declared, bind or {})
     lifted = lift(model).graph
-    reader = Reader()
+    reader = Reader(places(model.graph))
     numbers = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
     for name, kind in declared.items():
         reader.declare(name, kind, numbers[name])
         if name in fixed:
             reader.know(name, fixed[name])
     names = reader.read(lifted, {name: name for name in declared})
+    seen: set[str] = set()
     for output in lifted.output:
         _require_tensor(output, "output")
+        if output.name in seen:
+            raise ConversionError(f"output {output.name!r} is listed twice")
+        seen.add(output.name)
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -221,6 +226,23 @@ def _check_states(graph: Graph) -> None:
     for name, output in graph.states.items():
         _check_names({name: output}, graph.inputs, "input")
         _check_names({output: name}, graph.outputs, "output")
+        before, after = graph.inputs[name], graph.outputs[output]
+        if not _may_be_one(before, after):
+            raise ConversionError(
+                f"state {name!r} is {before}, and {output!r}, which is to feed it, is {after}"
+            )
+
+
+def _may_be_one(a: TensorType, b: TensorType) -> bool:
+    """Whether tensors of both types can be one tensor."""
+    if a.dtype != b.dtype:
+        return False
+    if a.shape is None or b.shape is None:
+        return True
+    return len(a.shape) == len(b.shape) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int))
+        for x, y in zip(a.shape, b.shape, strict=True)
+    )
 
 
 def _refuse_problems(graph: Graph, reader: Reader) -> Graph:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from lightrnn.errors import ConversionError
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 from lightrnn_converters.pt2_archive import checked
 from lightrnn_converters.save import Destination, Text
 from lightrnn_converters.torch_frontend import TorchGraph, convert_torch_graphs
@@ -62,8 +62,9 @@ def load_program(source: str | os.PathLike[str], *, trust: bool = False) -> Any:
     except (ConversionError, OSError):
         raise
     except Exception as error:  # torch raises classes of many modules
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConversionError(f"{path} is not a program that torch can read: {first}") from error
+        raise ConversionError(
+            f"{path} is not a program that torch can read: {first_line(error)}"
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lightrnn.errors import ConversionError
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Any
 """A path to an .onnx file, its bytes, or an onnx.ModelProto."""
@@ -32,9 +32,10 @@ def load(source: Source) -> Any:
             output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(_with_ranks(model))
-    except (onnx.checker.ValidationError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConversionError(f"{describe(source)} is not a valid ONNX model: {first}") from None
+    except Exception as error:  # onnx's C++ raises classes of several modules
+        raise ConversionError(
+            f"{describe(source)} is not a valid ONNX model: {first_line(error)}"
+        ) from None
     return model
 
 

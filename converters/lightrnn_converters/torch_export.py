@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from lightrnn.errors import ConversionError, LightRNNError
+from lightrnn_converters.optional import first_line
 from lightrnn_converters.torch_recurrent import keep_recurrent
 from lightrnn_converters.torch_translate import translations
 
@@ -38,7 +39,7 @@ def export(torch: Any, module: Any, call: Call, shapes: Any, *, ones_vary: bool)
         raise
     except Exception as error:  # torch raises classes of many modules
         raise ConversionError(
-            f"torch.export cannot export the module: {_first_line(error)}; control flow that"
+            f"torch.export cannot export the module: {first_line(error)}; control flow that"
             " depends on values, or on Python objects other than tensors, cannot be exported:"
             " convert the parts of the model on either side of it as graphs of one file"
         ) from error
@@ -65,9 +66,9 @@ def to_onnx(
     output_names: Sequence[str],
     shapes: Any,
 ) -> Any:
-    """The ModelProto of a program. shapes: as above, for the names in it."""
+    """What torch makes of a program: an ONNXProgram. shapes: as above, for the names in it."""
     try:
-        exported = torch.onnx.export(
+        return torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
@@ -76,18 +77,12 @@ def to_onnx(
             dynamic_shapes=shapes,
             custom_translation_table=translations(),
         )
-        return exported.model_proto
     except LightRNNError:
         raise
     except Exception as error:  # as above
         raise ConversionError(
-            f"torch.onnx cannot translate the module: {_first_line(error)}"
+            f"torch.onnx cannot translate the module: {first_line(error)}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def output_names(torch: Any, program: Any) -> list[str]:

@@ -24,6 +24,7 @@ from lightrnn_converters.torch_export import (
     quiet,
     to_onnx,
 )
+from lightrnn_converters.torch_nodes import TorchTensors
 from lightrnn_converters.torch_reference import TorchReference, evaluating
 from lightrnn_converters.torch_sizes import Trials, sizes_of
 from lightrnn_converters.verify import require_agreement
@@ -115,7 +116,8 @@ def _graph(torch: Any, source: TorchGraph, call: Call, *, ones_vary: bool, verif
         if not is_program(torch, module):
             program = export(torch, module, call, shapes, ones_vary=ones_vary)
         outputs = list(source.output_names or output_names(torch, program))
-        proto = to_onnx(torch, program, source.input_names, outputs, shapes)
+        exported = to_onnx(torch, program, source.input_names, outputs, shapes)
+    proto = exported.model_proto
     names = [i.name for i in proto.graph.input]
     sizes = sizes_of(program, names)
     sizes.declare(proto)
@@ -129,7 +131,10 @@ def _graph(torch: Any, source: TorchGraph, call: Call, *, ones_vary: bool, verif
     if trials.sizes != sizes:
         trials.sizes.declare(proto)
         graph = read(load(proto), states=source.states)
-    require_agreement(graph, trials.done, "torch")
+    with quiet():
+        require_agreement(
+            graph, trials.done, "torch", lambda: TorchTensors(exported.exported_program, names)
+        )
     return graph
 
 

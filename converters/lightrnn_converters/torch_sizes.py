@@ -12,7 +12,7 @@ import numpy as np
 from lightrnn.errors import ConversionError
 from lightrnn.graph import Array, Graph
 from lightrnn_converters.feeds import fill
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 from lightrnn_converters.verify import ReferenceFailedError
 
 Trial: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array]]
@@ -171,7 +171,7 @@ class Trials:
         try:
             wanted = self._run(feeds)
         except ReferenceFailedError as error:
-            self._reason = self._reason or str(error).strip().splitlines()[0]
+            self._reason = self._reason or first_line(error)
             return False
         self.done.append((feeds, wanted))
         return True

@@ -74,7 +74,7 @@ def _graph_summary(graph: Graph) -> dict[str, Any]:
     return {
         "inputs": _tensors(graph.inputs),
         "outputs": _tensors(graph.outputs),
-        "nodes": dict(Counter(node.op for node in graph.nodes).most_common()),
+        "nodes": dict(Counter(node.op for one in _all(graph) for node in one.nodes).most_common()),
         "parameters": _parameters(graph),
         "states": dict(graph.states),
     }
@@ -86,7 +86,19 @@ def _tensors(types: Mapping[str, TensorType]) -> list[dict[str, Any]]:
 
 def _parameters(graph: Graph) -> int:
     """Numbers that were trained: the elements of all floating-point constants."""
-    return sum(array.size for array in graph.constants.values() if array.dtype.kind == "f")
+    constants = (array for one in _all(graph) for array in one.constants.values())
+    return sum(array.size for array in constants if array.dtype.kind == "f")
+
+
+def _all(graph: Graph) -> Iterator[Graph]:
+    """A graph and those that its nodes hold."""
+    from lightrnn.graph import Graph
+
+    yield graph
+    for node in graph.nodes:
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from _all(value)
 
 
 def _plan_summary(plan: Plan) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def _lines(model: str, file: ModelFile, shapes: Shapes, plan: Plan | None) -> It
         yield f"graph {name}"
         yield from _type_lines("input", graph.inputs)
         yield from _type_lines("output", graph.outputs)
-        counts = Counter(node.op for node in graph.nodes).most_common()
+        counts = Counter(node.op for one in _all(graph) for node in one.nodes).most_common()
         yield f"  nodes       {', '.join(f'{n} {op}' for op, n in counts) or 'none'}"
         yield f"  parameters  {_parameters(graph):,}"
         for state, source in graph.states.items():

@@ -18,6 +18,9 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("reference", metavar="REFERENCE", help="the .onnx file it came from")
     parser.add_argument("--npz", metavar="IN.npz", help="inputs; random ones by default")
     parser.add_argument("--graph", metavar="NAME", help="which of the file's graphs; the first")
+    parser.add_argument(
+        "--bisect", action="store_true", help="name the first node that differs, where one does"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model)
     feeds = None if args.npz is None else read_arrays(args.npz)
     verify = frontends.find(frontends.VERIFIERS, "onnx")
-    report = verify(model, args.reference, feeds, graph=args.graph)
+    report = verify(model, args.reference, feeds, graph=args.graph, bisect=args.bisect)
     say(report)
     if not report.passed:
         raise VerificationError(f"{args.model} differs from {args.reference}")

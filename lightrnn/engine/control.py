@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lightrnn.graph import Array, Attr, Graph, Node, TensorType
-from lightrnn.ops import Operator, build
+from lightrnn.graph import Array, Graph, Node, TensorType
+from lightrnn.ops import Operator
 from lightrnn.ops.control import Control
 from lightrnn.ops.registry import Types
 
@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
 
 
+@dataclass(frozen=True)
+class PreparedBody:
+    """A graph inside a node, without the inputs that are constants around it.
+
+    kept: the places of the inputs that are left.
+    """
+
+    prepared: Prepared
+    kept: tuple[int, ...]
+
+
 class PreparedControl(Operator):
     """A control operator and its graphs, prepared; it is always a host step."""
 
-    def __init__(self, operator: Control, bodies: Sequence[Prepared]) -> None:
+    def __init__(self, operator: Control, bodies: Sequence[PreparedBody]) -> None:
         self.name = operator.name  # type: ignore[misc]
         self.kinds = operator.kinds  # type: ignore[misc]
+        self.bodies = bodies
         self._operator = operator
-        self._bodies = bodies
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         return self._operator.infer(inputs)
@@ -37,37 +48,24 @@ class PreparedControl(Operator):
     ) -> tuple[Array, ...]:
         """All outputs. run: runs a prepared graph."""
 
-        def ready(body: Prepared) -> Callable[[Sequence[Array]], list[Array]]:
-            return lambda arrays: run(body, arrays)
+        def ready(body: PreparedBody) -> Callable[[Sequence[Array]], list[Array]]:
+            return lambda arrays: run(body.prepared, [arrays[k] for k in body.kept])
 
-        return self._operator.run([ready(body) for body in self._bodies], inputs)
-
-
-def absorb(graph: Graph) -> Graph:
-    """The graph with constants that its nodes hand to their graphs as constants of these."""
-    return replace(graph, nodes=tuple(_absorbed(node, graph) for node in graph.nodes))
+        return self._operator.run([ready(body) for body in self.bodies], inputs)
 
 
-def _absorbed(node: Node, graph: Graph) -> Node:
-    operator = build(node) if any(isinstance(a, Graph) for a in node.attrs.values()) else None
-    if not isinstance(operator, Control):
-        return node
-    count = operator.captured(len(node.inputs))
-    own, captured = node.inputs[: len(node.inputs) - count], node.inputs[len(node.inputs) - count :]
-    known = {k: graph.constants[n] for k, n in enumerate(captured) if n in graph.constants}
-    attrs: dict[str, Attr] = {
-        name: _with_constants(a, count, known) if isinstance(a, Graph) else a
-        for name, a in node.attrs.items()
-    }
-    if "captures" in attrs:
-        attrs["captures"] = count - len(known)
-    left = (n for k, n in enumerate(captured) if k not in known)
-    return replace(node, inputs=(*own, *left), attrs=attrs)
+def specialized(
+    graph: Graph, node: Node, count: int, constants: Mapping[str, Array]
+) -> tuple[Graph, tuple[int, ...]]:
+    """A graph that `node` holds, with what it captures of `constants` as its own, and the places of
+    the inputs that are left.
 
-
-def _with_constants(graph: Graph, count: int, known: dict[int, Array]) -> Graph:
-    """The graph with some of its last `count` inputs as constants."""
-    names = list(graph.inputs)[len(graph.inputs) - count :]
+    count: how many of the node's inputs are captured.
+    """
+    names, first = list(graph.inputs), len(graph.inputs) - count
+    captured = node.inputs[len(node.inputs) - count :]
+    known = {first + k: constants[name] for k, name in enumerate(captured) if name in constants}
     values = {names[k]: value for k, value in known.items()}
-    inputs = {n: t for n, t in graph.inputs.items() if n not in values}
-    return replace(graph, inputs=inputs, constants={**graph.constants, **values})
+    inputs = {name: kind for name, kind in graph.inputs.items() if name not in values}
+    kept = tuple(k for k in range(len(names)) if k not in known)
+    return replace(graph, inputs=inputs, constants={**graph.constants, **values}), kept

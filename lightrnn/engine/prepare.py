@@ -13,7 +13,7 @@ import numpy as np
 
 from lightrnn.engine.bind import Binder
 from lightrnn.engine.branches import Decisions, has_branches
-from lightrnn.engine.control import PreparedControl, absorb
+from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
@@ -118,10 +118,12 @@ class Prepared:
         store: PackedStore,
         lasting: Collection[str] | None = None,
         encodings: Mapping[str, str] | None = None,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
         """lasting: the constants that are the model's own, not one plan's; by default all.
 
         encodings: how constants are stored that are not stored as they are.
+        carried: inputs that hold states and the outputs that hold them afterwards.
         """
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
@@ -131,13 +133,20 @@ class Prepared:
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
+        self.carried = dict(carried or {})
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)
         if not isinstance(operator, Control):
             return operator
-        bodies = [prepare(g, tuple(g.outputs), self._store) for g in operator.graphs]
-        return PreparedControl(operator, bodies)
+        count = operator.captured(len(node.inputs))
+        return PreparedControl(operator, [self._body(g, node, count) for g in operator.graphs])
+
+    def _body(self, graph: Graph, node: Node, count: int) -> PreparedBody:
+        """A graph that `node` holds, `count` of whose inputs are captured."""
+        encodings = {n: e for n, e in self.encodings.items() if n in graph.constants}
+        inside, kept = specialized(graph, node, count, self.graph.constants)
+        return PreparedBody(prepare(inside, tuple(inside.outputs), self._store, encodings), kept)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -163,8 +172,11 @@ class Prepared:
             while len(self._decided) >= MAX_PLANS:
                 del self._decided[next(iter(self._decided))]
             outputs = tuple(self.graph.outputs)
-            graph = prune(absorb(fold(prune(made.graph, outputs))), outputs)
-            self._decided[taken] = Prepared(graph, self._store, {*self.lasting, *made.own})
+            graph = prune(fold(prune(made.graph, outputs)), outputs)
+            lasting = {*self.lasting, *made.own}
+            self._decided[taken] = Prepared(
+                graph, self._store, lasting, self.encodings, self.carried
+            )
         return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
@@ -197,9 +209,15 @@ def prepare(
     outputs: Sequence[str],
     store: PackedStore,
     encodings: Mapping[str, str] | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(absorb(fold(prune(graph, outputs))), outputs), store, None, encodings)
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them.
+
+    carried: inputs that hold states and the outputs that hold them afterwards, where a session is
+    to keep them in its memory.
+    """
+    pruned = prune(fold(prune(graph, outputs)), outputs)
+    return Prepared(pruned, store, None, encodings, carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

@@ -156,7 +156,7 @@ KERNELS = _signatures(
             "arg_reduce": "x:f32 y:i64 outer n inner largest last_index",
             "softmax": "x:f32 y:f32 outer n inner logarithm",
             "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
-            " epsilon:float",
+            " centred epsilon:float",
         },
         "attention": {
             "attention": "q:f32 k:f32 v:f32 mask:f32 lengths:i64 y:f32 scratch:f32 parts room"
@@ -167,6 +167,10 @@ KERNELS = _signatures(
         "crf": {
             "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
             " back:f32 alphas:f32 status:status node:node batch steps labels",
+        },
+        "rotary": {
+            "rotate": "x:f32 cos:f32 sin:f32 positions:i64 y:f32 status:status node:node"
+            " rows steps heads size half limit interleaved batch_step row_step head_step",
         },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"

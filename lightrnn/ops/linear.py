@@ -1,4 +1,4 @@
-"""Matrix products: MatMul, Gemm."""
+"""Matrix products, MatMul and Gemm, and determinants."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def emit_gemm(
     """
     matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b) if scale == 1.0 else ("float32", 0)
+        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
@@ -282,3 +282,32 @@ class Gemm(Operator):
         yield Case("transposed, scaled", arrays((4, 3), (5, 4), (1, 5)), attrs)
         yield Case("row", arrays((1, 40), (33, 40), (33,)), {"transB": 1})
         yield Case("no rows", arrays((0, 4), (4, 5), (5,)))
+
+
+@operator("Det", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class Det(Operator):
+    """Determinants of square matrices, [..., M, M] to [...] (ONNX Det 22)."""
+
+    kinds = "f"
+    rtol = 4e-6
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        assert x is not None
+        if x.shape is None:
+            return (TensorType(x.dtype, None),)
+        if len(x.shape) < 2:
+            raise GraphError(f"X is {x}, expected square matrices")
+        same_size(x.shape[-1], x.shape[-2], "sizes of a square matrix")
+        return (TensorType(x.dtype, x.shape[:-2]),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        (x,) = inputs
+        assert x is not None
+        return (np.asarray(np.linalg.det(x.astype(np.float64)), x.dtype),)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape in ((3, 3), (2, 4, 4, 4), (5, 1, 1), (2, 2, 2)):
+            yield Case(str(shape), (rng.standard_normal(shape).astype(np.float32),))

@@ -71,15 +71,19 @@ def narrow(packed: Array, stored: str) -> Array:
     return packed
 
 
-def weight_kind(rows: int, *weights: Operand | None) -> tuple[str, int]:
+def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> tuple[str, int]:
     """How to pack weights that go together, and its place in abi.WEIGHTS.
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
     few rows share the time to read them, else as float32; so are those stored in different ways.
     The results are the same. int8 is always multiplied as such: its results are its own.
+    columns: whether the weights' columns are what the product sums over rows for, so that these
+    need a scale each, and not the rows.
     """
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
+    if stored.startswith("int8"):
+        stored = "int8" if stored == ("int8_columns" if columns else "int8") else "float32"
     if rows >= _MANY_ROWS and stored != "int8":
         stored = "float32"
     return stored, WEIGHTS.index(stored)

@@ -215,3 +215,48 @@ class GlobalMaxPool(GlobalPool):
         inferred(self, inputs)
         x = given(inputs)
         return (np.max(x, tuple(range(2, x.ndim)), keepdims=True, initial=_lowest(x.dtype)),)
+
+
+def _norm(x: Array, axis: int | tuple[int, ...], p: int, keepdims: bool = False) -> Array:
+    """(sum of |x| ** p) ** (1 / p), in float32 or wider."""
+    wide = np.abs(x.astype(np.float32) if x.dtype.itemsize < 4 else x)
+    return np.asarray(np.sum(wide**p, axis, keepdims=keepdims) ** (1 / p))
+
+
+@operator("LpPool", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class LpPool(Pool):
+    """The p-norm of each window (ONNX LpPool 22)."""
+
+    p: int = 2
+    kinds = "f"
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = given(inputs)
+        return (TensorType(x.dtype, self._shape(x)),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        inferred(self, inputs)
+        x = given(inputs)
+        axes = self._axes(x)
+        seen = _flat(windows(padded(x, axes, 0, 0), axes), x.ndim - 2)
+        return (_norm(seen, -1, self.p).astype(x.dtype),)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        yield from _pool_cases(rng)
+        for p in (1, 3):
+            yield Case(f"p {p}", (floats(rng, 2, 3, 9),), {"kernel_shape": (3,), "p": p})
+
+
+@operator("GlobalLpPool", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class GlobalLpPool(GlobalPool):
+    """The p-norm over all spatial axes (ONNX GlobalLpPool 22)."""
+
+    p: int = 2
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        inferred(self, inputs)
+        x = given(inputs)
+        return (_norm(x, tuple(range(2, x.ndim)), self.p, keepdims=True).astype(x.dtype),)

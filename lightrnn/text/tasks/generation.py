@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lightrnn.errors import InputError, TextError
+from lightrnn.errors import InputError, TextError, UnsupportedError
 from lightrnn.graph import Array
 from lightrnn.model import Model
 from lightrnn.text.decoding.sampling import Sampling
@@ -23,7 +23,8 @@ class GenerationOptions:
     """What a caller may choose.
 
     length: tokens added at most. temperature, top_k, top_p: as `Sampling` takes them. seed: the
-    same seed gives the same texts, whatever the batch size. stop: end after this text.
+    same seed gives the same texts, whatever the batch size. stop: end with the token that completes
+    this text.
     """
 
     length: int = 100
@@ -47,10 +48,13 @@ class GenerationOptions:
 
 
 class Prompt:
-    """What generation begins with; as long as its ids. condition: the number of a label."""
+    """What generation begins with; as long as its ids.
 
-    def __init__(self, ids: list[int], condition: int | None, index: int) -> None:
-        self.ids, self.condition, self.index = ids, condition, index
+    ids: of the text, after begin_id where there is one. condition: the number of a label.
+    """
+
+    def __init__(self, text: str, ids: list[int], condition: int | None, index: int) -> None:
+        self.text, self.ids, self.condition, self.index = text, ids, condition, index
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,7 +70,7 @@ class Generation(Task):
     A line is a prompt, or with `condition` a label, which may be followed by a tab and a prompt;
     its number goes to an input [N]. begin_id comes before the prompt; end_id, or the option
     `stop`, ends a text. A result is {"text", "score"}: the prompt with what was added to it, and
-    the log-probability of what was added.
+    the log-probability of what was added. Padding, the unknown token and begin_id are never added.
     """
 
     name = "generation"
@@ -88,6 +92,9 @@ class Generation(Task):
         self._ids_name, self._logits = names
         self._condition, self._options = condition, options
         self._input = model.graph(model.graphs[0]).inputs
+        taken = tokenizer.options
+        special = {taken.padding_id, taken.unknown_id, taken.begin_id} - {None, taken.end_id}
+        self._banned = [k for k in special if k is not None and not tokenizer.text([k])]
 
     @classmethod
     def parse(cls, fields: Fields, model: Model, options: Mapping[str, Any]) -> Generation:
@@ -100,12 +107,18 @@ class Generation(Task):
         ids.check_no_others(graph, known)
         logits = fields.take("logits", str)
         tensor(graph.outputs, logits, (2, 3), "output")
+        try:
+            model.stream()
+        except UnsupportedError as error:
+            raise TextError(
+                f"the model carries no state from one token to the next: {error}"
+            ) from None
         chosen = choose(GenerationOptions, given_options(options))
         return cls(model, tokenizer, ids, (ids_name, logits), condition, chosen)
 
     def encode(self, text: str, index: int = 0) -> Prompt:
         if not text:
-            return Prompt([], None, index)
+            return Prompt("", [], None, index)
         number = None
         if self._condition is not None:
             label, _, text = text.partition("\t")
@@ -117,7 +130,7 @@ class Generation(Task):
         ids = [*([] if begin is None else [begin]), *self._tokenizer.ids(text)]
         if not ids:
             raise TextError(f"text {index} has no tokens, and the model no begin_id")
-        return Prompt(ids, number, index)
+        return Prompt(text, ids, number, index)
 
     def run(self, batch: Sequence[Prompt]) -> list[Result]:
         stream = self._model.stream()
@@ -151,11 +164,8 @@ class Generation(Task):
     def _last(self, logits: Array) -> Array:
         """Logits [N, V] of the last step, float64, of tokens that texts may hold."""
         last = (logits[:, -1] if logits.ndim == 3 else logits).astype(np.float64)
+        last[:, [k for k in self._banned if k < last.shape[1]]] = -np.inf
         check_numbers(last, self._logits)
-        options = self._tokenizer.options
-        for number in (options.padding_id, options.unknown_id, options.begin_id):
-            if number is not None and number < last.shape[1] and number != options.end_id:
-                last[:, number] = -np.inf
         return np.asarray(last)
 
     def _draw(self, one: _Drawn, logits: Array) -> None:
@@ -164,12 +174,14 @@ class Generation(Task):
         one.tokens.append(token)
         one.ended = token == self._tokenizer.options.end_id
         stop = self._options.stop
-        one.ended |= bool(stop) and self._tokenizer.text(one.tokens).endswith(stop or "")
+        if stop and stop in self._tokenizer.text(one.tokens):
+            one.ended = True
 
     def _result(self, prompt: Prompt, one: _Drawn) -> Result:
         end = self._tokenizer.options.end_id
-        tokens = [t for t in (*prompt.ids, *one.tokens) if t != end]
-        return {"text": self._tokenizer.text(tokens), "score": one.score}
+        added = [t for t in one.tokens if t != end]
+        text = self._tokenizer.continued(prompt.text, prompt.ids, added)
+        return {"text": text, "score": one.score}
 
 
 class _Drawn:

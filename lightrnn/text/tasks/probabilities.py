@@ -39,6 +39,6 @@ def log_softmax(logits: Array) -> Array:
 
 
 def check_numbers(scores: Array, name: str) -> None:
-    """Raise DataError if an output holds NaN."""
-    if np.isnan(scores).any():
+    """Raise DataError if an output holds NaN or infinity, or rows of nothing but -infinity."""
+    if not np.isfinite(scores.max(axis=-1)).all():
         raise DataError(f"output {name!r} holds values that are not numbers")

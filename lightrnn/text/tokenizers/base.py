@@ -90,6 +90,10 @@ class Tokenizer(ABC):
     def text(self, ids: Iterable[int]) -> str:
         """The text of ids; those of no piece are left out."""
 
+    def continued(self, text: str, ids: Sequence[int], added: Sequence[int]) -> str:
+        """A text whose pieces are `ids`, and the text of `added` ones after it."""
+        return text + self.text(added)
+
     def encode(self, text: str) -> list[int]:
         """The ids that a model gets: cut to max_length, begin_id and end_id around them.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,11 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def text(self, ids: Iterable[int]) -> str:
         return str(self._tokenizer.decode([int(k) for k in ids]))
+
+    def continued(self, text: str, ids: Sequence[int], added: Sequence[int]) -> str:
+        """As it is decoded after what is before it, which decides upon a space."""
+        before, whole = self.text(ids), self.text([*ids, *added])
+        return text + whole[len(before) :] if whole.startswith(before) else whole
 
     def _encoding(self, text: str) -> Any:
         """What the package says of a text, a lone surrogate as a question mark."""

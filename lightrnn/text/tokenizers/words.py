@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from lightrnn.errors import TextError
@@ -39,6 +39,11 @@ class WordTokenizer(Tokenizer):
     def text(self, ids: Iterable[int]) -> str:
         known = (self._words.get(int(k)) for k in ids)
         return self._separator.join(word for word in known if word is not None)
+
+    def continued(self, text: str, ids: Sequence[int], added: Sequence[int]) -> str:
+        more = self.text(added)
+        between = text and more and not text.endswith(self._separator)
+        return text + (self._separator if between else "") + more
 
     @cached_property
     def _words(self) -> dict[int, str]:
