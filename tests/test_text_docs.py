@@ -113,7 +113,9 @@ def test_fields_of_a_tokenizer(kind: str, taken: dict[str, set[str]]) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_fields_and_options_of_a_task(task: str, taken: dict[str, set[str]]) -> None:
     spec, graphs = example(task), GRAPHS[task]
-    model: Any = SimpleNamespace(text=spec, graphs=tuple(graphs), graph=graphs.__getitem__)
+    model: Any = SimpleNamespace(
+        text=spec, graphs=tuple(graphs), graph=graphs.__getitem__, stream=lambda: None
+    )
     assert parse_task(model).name == task
     assert taken["text"] == listed(task)
     for inner in ("condition", "decoder"):
