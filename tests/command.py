@@ -48,7 +48,7 @@ class Outcome:
 def lightrnn_command(*argv: object, stdin: bytes = b"") -> Outcome:
     """Run the command in this process."""
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n"), io.StringIO()
-    source = io.TextIOWrapper(io.BytesIO(stdin))
+    source = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)))
     with mock.patch.object(sys, "stdin", source), redirect_stdout(out), redirect_stderr(err):
         status = main([str(a) for a in argv])
         out.flush()

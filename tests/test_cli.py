@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from lightrnn.cli import lines as lines_module
-from lightrnn.cli import main, output
+from lightrnn.cli import main
+from lightrnn.cli.progress import Progress
 from tests.command import LANGID, answers, failure, lightrnn_command, lrnn_file, names, pipe
 
 TEXTS = [
@@ -145,8 +146,14 @@ BAD_TEXT = {
 def test_what_is_not_utf8_is_named_with_file_and_line(case: str, tmp_path: Path) -> None:
     data, message = BAD_TEXT[case]
     path = written(tmp_path, "bad.txt", data)
-    assert failure(1, "run", LANGID, path) == f"{path}: {message}"
-    assert failure(1, "run", LANGID, stdin=data) == f"<stdin>: {message}"
+    before = [line.decode() for line in data.split(b"\n")[: int(message.split()[1]) - 1]]
+    for found, name in (
+        (lightrnn_command("run", LANGID, path), path),
+        (lightrnn_command("run", LANGID, stdin=data), "<stdin>"),
+    ):
+        assert found.status == 1
+        assert found.err == f"lightrnn: error: {name}: {message}\n"
+        assert found.lines == answers(before)
 
 
 def test_files_are_looked_for_before_any_is_read(text_file: Path, tmp_path: Path) -> None:
@@ -378,19 +385,25 @@ class Terminal:
 
 
 @pytest.mark.parametrize(("stderr", "stdout"), [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize("total", [None, 13_000])
 def test_progress_is_for_terminals(
-    stderr: bool, stdout: bool, monkeypatch: pytest.MonkeyPatch
+    stderr: bool, stdout: bool, total: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is shown where stderr is a terminal and results do not go there, and is wiped out."""
     clock = iter(range(10**6))
-    monkeypatch.setattr("lightrnn.cli.output.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lightrnn.cli.progress.time.monotonic", lambda: next(clock))
     shown: Any = Terminal(stderr)
     results: Any = Terminal(stdout)
-    with output.Progress(shown, results) as progress:
-        for _ in range(1300):
+    read = SimpleNamespace(total=total, position=0)
+    with Progress(shown, results, read) as progress:
+        for k in range(1300):
+            read.position = 10 * (k + 1)
             progress.advance()
     if stderr and not stdout:
-        assert "\r1,280 lines" in shown.text
+        rest = "" if total is None else ", 98%, 0:00 left"
+        assert f"\r1,280 lines, 64/s{rest}\x1b[K" in shown.text
+        halfway = "" if total is None else ", 49%, 0:10 left"
+        assert f"\r640 lines, 64/s{halfway}\x1b[K" in shown.text
         assert shown.text.endswith("\r\x1b[K")
     else:
         assert shown.text == ""

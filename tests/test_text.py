@@ -18,7 +18,7 @@ from lightrnn.errors import DataError, InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Dim, Graph, Node, TensorType
 from lightrnn.text import Task, Tokenizer, parse_task, parse_tokenizer
-from lightrnn.text.batching import batches
+from lightrnn.text.batching import SMALL, batches
 
 CHARACTERS = "abcdefghij "
 LABELS = ["one", "two", "three"]
@@ -230,6 +230,32 @@ def test_batches_hold_each_position_once() -> None:
     mixed = list(batches(lengths, 4, mixed=True))
     assert mixed == [[2, 6, 4, 0], [3, 5]]
     assert list(batches(lengths, 2, mixed=False)) == [[2, 6], [4], [0, 3], [5]]
+
+
+def test_a_long_text_does_not_pad_the_others() -> None:
+    lengths = [10] * 31 + [100_000]
+    assert list(batches(lengths, 32, mixed=True)) == [list(range(31)), [31]]
+    assert [len(b) for b in batches([30_000] * 5, 32, mixed=True)] == [2, 2, 1]
+    assert [len(b) for b in batches([1, 5, 20, 40, 60], 32, mixed=True)] == [5]
+    rng = np.random.default_rng(0)
+    lengths = [1 + int(n) for n in rng.lognormal(4, 1.5, 500)]
+    found = list(batches(lengths, 32, mixed=True))
+    assert sorted(k for b in found for k in b) == list(range(500))
+    for batch in found:
+        real = sum(lengths[k] for k in batch)
+        assert len(batch) * max(lengths[k] for k in batch) <= 2 * real + SMALL
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+def test_an_error_comes_after_the_results_before_it(size: int) -> None:
+    def texts() -> Iterator[str]:
+        yield from ["abc", "", "de"]
+        raise OSError("the disk is gone")
+
+    stream = lightrnn.pipeline(model_of(), size).stream(texts())
+    assert_answers(list(itertools.islice(stream, 3)), ["abc", "", "de"])
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
 
 
 def parse(text: Any, graph: Graph) -> Task:

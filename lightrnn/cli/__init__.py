@@ -9,11 +9,11 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 
-from lightrnn.cli import bench, build_kernels, convert, doctor, inspect, run, verify
+from lightrnn.cli import bench, build_kernels, convert, doctor, inspect, plot, run, verify
 from lightrnn.cli.arguments import Parser, parse
 from lightrnn.cli.process import guarded
 
-COMMANDS = (convert, inspect, run, verify, bench, doctor, build_kernels)
+COMMANDS = (convert, inspect, run, plot, verify, bench, doctor, build_kernels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

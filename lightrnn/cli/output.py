@@ -8,11 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from lightrnn.cli.arguments import UsageError
 
@@ -111,27 +110,3 @@ def _set_mode(name: str, path: Path) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
-
-
-class Progress:
-    """A count of lines on a terminal, a few times a second; silent elsewhere."""
-
-    def __init__(self, stream: TextIO, output: BinaryIO) -> None:
-        self._stream = stream
-        self._active = stream.isatty() and not output.isatty()
-        self._count = 0
-        self._next = time.monotonic() + 0.3
-
-    def advance(self) -> None:
-        """Count one more line."""
-        self._count += 1
-        if self._active and self._count % 64 == 0 and time.monotonic() >= self._next:
-            self._next = time.monotonic() + 0.3
-            print(f"\r{self._count:,} lines", end="", file=self._stream, flush=True)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._active:
-            print("\r\x1b[K", end="", file=self._stream, flush=True)

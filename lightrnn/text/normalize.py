@@ -30,30 +30,29 @@ class Normalizer:
         """The same text, and for each of its characters the span of the original that made it."""
         pieces: list[str] = []
         spans: list[Span] = []
-        for start, end in _clusters(text):
+        for start, end in self._clusters(text):
             piece = self(text[start:end])
             pieces.append(piece)
             spans += [(start, end)] * len(piece)
         joined, whole = "".join(pieces), self(text)
-        if joined != whole:  # lower case may look at neighbours: a final sigma
-            spans = spans if len(joined) == len(whole) else [(0, len(text))] * len(whole)
+        if joined != whole and len(joined) != len(whole):  # equal lengths: a final sigma
+            spans = [(0, len(text))] * len(whole)
         return whole, spans
 
+    def _clusters(self, text: str) -> Iterator[Span]:
+        """Spans that are normalized apart: characters with the marks and jamo that join them."""
+        start = 0
+        for k in range(1, len(text) + 1):
+            if k == len(text) or not self._joins(text[start:k], text[k]):
+                yield start, k
+                start = k
 
-def _clusters(text: str) -> Iterator[Span]:
-    """Spans that normalization treats apart: characters with the marks and jamo that join them."""
-    start = 0
-    for k in range(1, len(text) + 1):
-        if k == len(text) or not _joins(text[start:k], text[k]):
-            yield start, k
-            start = k
-
-
-def _joins(cluster: str, character: str) -> bool:
-    """Whether normalization may join a character to what is before it."""
-    if character < "\u0300":
-        return False
-    normal = unicodedata.normalize
-    return unicodedata.combining(character) != 0 or (
-        normal("NFC", cluster + character) != normal("NFC", cluster) + normal("NFC", character)
-    )
+    def _joins(self, cluster: str, character: str) -> bool:
+        """Whether normalization may join a character to what is before it."""
+        if self.form is None or character < "\u0300":
+            return False
+        whole = unicodedata.normalize("NFKD" if "K" in self.form else "NFD", character)
+        if unicodedata.combining(whole[0]):
+            return True
+        apart = [unicodedata.normalize(self.form, part) for part in (cluster, character)]
+        return unicodedata.normalize(self.form, cluster + character) != "".join(apart)

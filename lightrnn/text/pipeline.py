@@ -39,31 +39,36 @@ def pipeline(
 
 
 class Pipeline:
-    """Texts to results of the model's task; any number of threads may use it at once."""
+    """Texts to results of the model's task; any number of threads may use it at once.
+
+    window: texts that are read before the first of them is answered.
+    """
 
     def __init__(self, model: Model, batch_size: int = 32, **options: Any) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected a positive number")
         self.task: Task = parse_task(model, options)
         self._batch = self.task.batch_size or batch_size
-        self._window = 1 if batch_size == 1 else WINDOW * self._batch
+        self.window = 1 if batch_size == 1 else WINDOW * self._batch
 
     def __call__(self, texts: Iterable[str]) -> list[Result]:
         """A result for each text, in order."""
         return list(self.stream(texts))
 
-    def stream(self, texts: Iterable[str]) -> Iterator[Result]:
+    def stream(self, texts: Iterable[str], first: int = 0) -> Iterator[Result]:
         """The same for any number of texts, in constant memory: a window of texts at a time.
 
-        Raises TextError, naming its index, for a text that is not a str.
+        first: the index of the first text, where those before it have been answered. An error
+        in reading or encoding a text comes after the results of those before it. Raises
+        TextError, naming its index, for a text that is not a str.
         """
         if isinstance(texts, str | bytes):
             raise TextError(f"one {type(texts).__name__}, expected a list or iterable of texts")
-        return self._stream(texts)
+        return self._stream(texts, first)
 
-    def _stream(self, texts: Iterable[str]) -> Iterator[Result]:
-        encoded = (self._encode(k, text) for k, text in enumerate(texts))
-        for window in windows(encoded, self._window):
+    def _stream(self, texts: Iterable[str], first: int) -> Iterator[Result]:
+        encoded = (self._encode(k, text) for k, text in enumerate(texts, first))
+        for window in windows(encoded, self.window):
             yield from self._answers(window)
 
     def _encode(self, index: int, text: str) -> Any:

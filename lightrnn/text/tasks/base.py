@@ -63,8 +63,8 @@ class Task(ABC):
 
     def row(self, result: Result) -> list[str]:
         """A result as the columns of a table; by default what `show` gives, and the score."""
-        shown = self.show(result)
-        return [shown, f"{result['score']:.6f}"] if shown and "score" in result else [shown]
+        scored = "score" in result and result != self.empty()
+        return [self.show(result), *([f"{result['score']:.6f}"] if scored else [])]
 
 
 def choose(kind: Any, given: Mapping[str, Any]) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lightrnn.errors import InputError, TextError
 from lightrnn.graph import Array
 from lightrnn.model import Model
@@ -19,15 +21,16 @@ from lightrnn.text.tokenizers import Tokenizer, parse_tokenizer
 class ClassificationOptions:
     """What a caller may choose.
 
-    top_k: labels to return a text, the most likely first; 0 for those above the threshold.
-    threshold: the least probability of a label where several may hold; by default the model's.
+    top_k: labels to return a text at most, the most likely first, 0 for all; by default 1, and
+    all where several may hold. threshold: the least probability of a label; by default the
+    model's where several may hold, else none.
     """
 
-    top_k: int = 1
+    top_k: int | None = None
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.top_k < 0:
+        if self.top_k is not None and self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}, expected 0 or more")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InputError(f"threshold is {self.threshold}, expected 0 to 1")
@@ -42,8 +45,8 @@ class Classification(Task):
 
     `lengths`, `multiple` and `threshold` may be left out. With `multiple` each label holds or not
     by itself: logits become probabilities by the sigmoid, and those from the threshold on are
-    returned. A result is {"label", "score"}, and with several labels {"labels": [{"label",
-    "score"}, ...]} besides.
+    returned. A result is {"label", "score"} of the most likely label; with `multiple`, or where a
+    caller chooses otherwise than one label a text, {"labels": [{"label", "score"}, ...]} besides.
     """
 
     name = "classification"
@@ -81,7 +84,8 @@ class Classification(Task):
             raise TextError(f"{len(labels)} labels, but output {name!r} is {kind}")
         multiple = fields.take("multiple", bool, default=False)
         threshold = fields.take("threshold", float, default=0.5)
-        chosen = choose(ClassificationOptions, {"threshold": threshold, **given_options(options)})
+        own = {"threshold": threshold, "top_k": 0} if multiple else {}
+        chosen = choose(ClassificationOptions, {**own, **given_options(options)})
         return cls(
             model, tokenizer, ids, labels, name,
             fields.one_of("scores_are", SCORES), multiple, chosen,
@@ -94,7 +98,10 @@ class Classification(Task):
         scores = self._model.run(self._ids.feeds(batch), [self._scores])[self._scores]
         expect_shape(self._scores, scores, (self.batch_size or len(batch), len(self.labels)))
         check_numbers(scores, self._scores)
-        return [self._result(row) for row in self._probabilities(scores[: len(batch)])]
+        found = self._probabilities(scores[: len(batch)])
+        if self._options == ClassificationOptions():
+            return self._best(found)
+        return [self._result(row) for row in found]
 
     def empty(self) -> Result:
         return {"label": "", "score": 0.0}
@@ -113,14 +120,18 @@ class Classification(Task):
             return scores
         return sigmoid(scores) if self._multiple else softmax(scores)
 
+    def _best(self, probabilities: Array) -> list[Result]:
+        best = probabilities.argmax(axis=1)
+        scores = np.take_along_axis(probabilities, best[:, None], 1)[:, 0]
+        return [
+            {"label": self.labels[k], "score": score}
+            for k, score in zip(best.tolist(), scores.tolist(), strict=True)
+        ]
+
     def _result(self, row: Array) -> Result:
-        if not self._multiple and self._options.top_k == 1:
-            best = int(row.argmax())
-            return {"label": self.labels[best], "score": float(row[best])}
-        order = [int(k) for k in (-row).argsort(kind="stable")]
-        if self._multiple:
-            order = [k for k in order if row[k] >= (self._options.threshold or 0.0)]
-        most = self._options.top_k
-        kept = order if self._multiple and most == 1 else order[: most or None]
+        options = self._options
+        least = 0.0 if options.threshold is None else options.threshold
+        order = [int(k) for k in (-row).argsort(kind="stable") if row[k] >= least]
+        kept = order[: 1 if options.top_k is None else options.top_k or None]
         found = [{"label": self.labels[k], "score": float(row[k])} for k in kept]
         return {**(found[0] if found else self.empty()), "labels": found}

@@ -135,7 +135,7 @@ class Translation(Task):
         return str(result["text"])
 
     def row(self, result: Result) -> list[str]:
-        found = result.get("n_best", [result] if result["text"] else [])
+        found = result.get("n_best", [] if result == self.empty() else [result])
         return [cell for one in found for cell in (one["text"], f"{one['score']:.6f}")] or [""]
 
     def _encoded(self, batch: Sequence[EncodedText]) -> dict[str, Array]:

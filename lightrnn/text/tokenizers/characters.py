@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import repeat
 
 from lightrnn.errors import TextError
 from lightrnn.text.fields import Fields, repeated
@@ -41,5 +42,4 @@ class CharacterTokenizer(Tokenizer):
         return {number: character for character, number in self._ids.items()}
 
     def _look_up(self, text: str) -> list[int]:
-        get, unknown = self._ids.get, self.options.unknown_id
-        return [get(character, unknown) for character in text]
+        return list(map(self._ids.get, text, repeat(self.options.unknown_id)))

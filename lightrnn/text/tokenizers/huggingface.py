@@ -45,7 +45,9 @@ class HuggingFaceTokenizer(Tokenizer):
         return text + whole[len(before) :] if whole.startswith(before) else whole
 
     def _encoding(self, text: str) -> Any:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        """What the package says of a text, a lone surrogate as a question mark."""
+        valid = text.encode("utf-8", "replace").decode("utf-8")
+        return self._tokenizer.encode(valid, add_special_tokens=False)
 
     @cached_property
     def _tokenizer(self) -> Any:
