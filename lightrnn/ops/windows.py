@@ -70,7 +70,7 @@ class Windows:
         return [self._axis(k, d) if isinstance(d, int) else None for k, d in enumerate(sizes)]
 
     def counts(self, sizes: Sequence[Dim]) -> tuple[Dim, ...]:
-        """The number of windows along each axis; the axis's own name where windows keep its size."""
+        """The number of windows along each axis; its own name where windows keep its size."""
         return tuple(
             axis.count if axis is not None else size if self._keeps_size(k) else None
             for k, (axis, size) in enumerate(zip(self.axes(sizes), sizes, strict=True))
