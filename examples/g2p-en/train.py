@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID, FIRST_ID = 0, 1, 2, 3, 4
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 MAX_LETTERS, MAX_PHONEMES = 40, 40
-BATCH = 256
-LEARNING_RATE = 3e-3
+BATCH = 128
+LEARNING_RATE = 2.5e-3
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """letters [N, S], their lengths [N], phonemes so far [N, T], the next ones [N, T]."""
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
 class G2P(nn.Module):
     """Both of them. phonemes: those that have an id, in order of their ids from FIRST_ID on."""
 
-    def __init__(self, phonemes: Sequence[str], embedding: int = 64, hidden: int = 256) -> None:
+    def __init__(self, phonemes: Sequence[str], embedding: int = 64, hidden: int = 192) -> None:
         super().__init__()
         self.phonemes = tuple(phonemes)
         self.encoder = Encoder(embedding, hidden)
@@ -241,7 +241,7 @@ def new_model(seed: int) -> G2P:
 def main() -> None:
     """Parse the arguments, train unless told not to, convert."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2400, help=f"batches of {BATCH} words")
+    parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH} words")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=HERE / "g2p-en.pt")
