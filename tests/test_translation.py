@@ -220,9 +220,11 @@ def test_attention_is_over_the_source_at_each_token(beam: int) -> None:
 
 def test_a_source_s_ends_are_attended_to_as_empty_pieces() -> None:
     source = {**TEXT["tokenizer"], "begin_id": 0, "end_id": 1}
-    (result,) = pipe(text=text_with(tokenizer=source), attention=True)(["fed?"])
-    assert result["source"] == ["", "f", "e", "d", "?", ""]
-    assert {len(row) for row in result["attention"]} == {6}
+    found = pipe(text=text_with(tokenizer=source), attention=True)(texts())
+    assert [r["source"] for r in found] == [["", *text, ""] for text in texts()]
+    lengths = [(len(r["source"]), len(row)) for r in found for row in r["attention"]]
+    assert lengths
+    assert all(a == b for a, b in lengths)
 
 
 def test_an_empty_text_has_an_empty_answer() -> None:
