@@ -219,7 +219,7 @@ def test_attention_is_over_the_source_at_each_token(beam: int) -> None:
 
 
 def test_a_source_s_ends_are_attended_to_as_empty_pieces() -> None:
-    source = {**TEXT["tokenizer"], "begin_id": 3, "end_id": 0}
+    source = {**TEXT["tokenizer"], "begin_id": 1, "end_id": 0}
     found = pipe(text=text_with(tokenizer=source), attention=True)(texts())
     assert [r["source"] for r in found] == [["", *text, ""] for text in texts()]
     lengths = [(len(r["source"]), len(row)) for r in found for row in r["attention"]]
