@@ -10,6 +10,7 @@ import numpy as np
 
 from lightrnn.errors import ConversionError, TextError
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.text.fields import short, tensor
 
 TAGS = "tags"
 _ONNX_INT32 = 6
@@ -29,16 +30,23 @@ def attach_crf(graph: Graph, text: Mapping[str, Any]) -> tuple[Graph, dict[str, 
     scores = text.get("scores")
     if scores not in graph.outputs:
         raise TextError(f"no output {scores!r}, the graph has {', '.join(graph.outputs)}")
-    given = dict(text["crf"])
-    count = len(text.get("labels", ()))
-    values = {
-        name: _numbers(given.pop(name), name, (count,) * rank)
-        for name, rank in (("transitions", 2), ("start", 1), ("end", 1))
-        if name == "transitions" or name in given
-    }
-    if given:
-        raise ConversionError(f"crf has the unknown field {min(given)!r}")
-    return _with_decoder(graph, str(scores), text.get("lengths"), values), {**rest, "tags": TAGS}
+    lengths = text.get("lengths")
+    if lengths is not None:
+        tensor(graph.inputs, lengths, (1,), "input")
+    values = _values(text["crf"], len(text.get("labels", ())))
+    return _with_decoder(graph, str(scores), lengths, values), {**rest, "tags": TAGS}
+
+
+def _values(crf: Any, count: int) -> dict[str, Array]:
+    """The arrays of a field of `count` labels, by name."""
+    if not isinstance(crf, Mapping):
+        raise ConversionError(f"crf is {short(crf)}, expected an object")
+    if "transitions" not in crf:
+        raise ConversionError("crf lacks 'transitions'")
+    ranks = {"transitions": 2, "start": 1, "end": 1}
+    if unknown := [name for name in crf if name not in ranks]:
+        raise ConversionError(f"crf has the unknown field {unknown[0]!r}")
+    return {n: _numbers(crf[n], n, (count,) * rank) for n, rank in ranks.items() if n in crf}
 
 
 def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> Array:
@@ -48,6 +56,8 @@ def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> Array:
         raise ConversionError(f"{name} of crf: {error}") from None
     if array.shape != shape:
         raise ConversionError(f"{name} of crf has shape {array.shape}, expected {shape}")
+    if np.isnan(array).any():
+        raise ConversionError(f"{name} of crf holds values that are not numbers")
     return array
 
 

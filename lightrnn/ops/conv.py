@@ -16,7 +16,7 @@ from lightrnn.ops.conv_lowering import Convolution, lower_convolution
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
-from lightrnn.ops.windows import Windows, counts, extent, known, padded, windows
+from lightrnn.ops.windows import Windows, extent, known, padded, windows
 
 
 def _spatial(x: TensorType, w: TensorType, kernel_shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -94,7 +94,7 @@ class Conv(Operator):
             self._check_channels(x.shape[1], w.shape[0], w.shape[1])
         if kernel is None:
             return (TensorType(x.dtype, (x.shape[0], channels, *[None] * (len(x.shape) - 2))),)
-        sizes = counts(self._windows(kernel).axes(x.shape[2:]))
+        sizes = self._windows(kernel).counts(x.shape[2:])
         return (TensorType(x.dtype, (x.shape[0], channels, *sizes)),)
 
     def _check_channels(self, c: Dim, m: Dim, each: Dim) -> None:

@@ -16,7 +16,7 @@ from lightrnn.ops.arguments import given, inferred
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
-from lightrnn.ops.windows import Axis, Windows, counts, known, padded, windows
+from lightrnn.ops.windows import Axis, Windows, known, padded, windows
 
 Attrs = dict[str, Attr]
 
@@ -49,7 +49,7 @@ class Pool(Operator):
             return (None,) * (len(self.kernel_shape) + 2)
         if len(x.shape) < 3:
             raise GraphError(f"X has rank {len(x.shape)}, expected at least 3")
-        return (*x.shape[:2], *counts(self._windows().axes(x.shape[2:])))
+        return (*x.shape[:2], *self._windows().counts(x.shape[2:]))
 
 
 def _lowest(dtype: np.dtype[np.generic]) -> float:

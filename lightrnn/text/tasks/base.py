@@ -107,11 +107,20 @@ class IdsInput:
         """The only batch size that the graph takes."""
         return self._batch if isinstance(self._batch, int) else None
 
-    def feeds(self, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
-        """Arrays of rows of ids, rows repeated up to the graph's batch size."""
+    @property
+    def fixed(self) -> bool:
+        """Whether the graph takes texts of one length alone, and shorter ones padded to it."""
+        return isinstance(self._steps, int)
+
+    def feeds(self, rows: Sequence[Sequence[int]], *, exact: bool = False) -> dict[str, Array]:
+        """Arrays of rows of ids, rows repeated up to the graph's batch size.
+
+        exact: rows are of equal length and stay as they are, even where padding does no harm.
+        """
         rows = [*rows, *[rows[-1]] * ((self.batch_size or 0) - len(rows))]
         lengths = [len(row) for row in rows]
-        ids = np.full((len(rows), self._padded(max(lengths))), self._padding, self._ids.dtype)
+        steps = max(lengths) if exact else self._padded(max(lengths))
+        ids = np.full((len(rows), steps), self._padding, self._ids.dtype)
         for row, values in zip(ids, rows, strict=True):
             row[: len(values)] = values
         feeds = {self._ids_name: ids}

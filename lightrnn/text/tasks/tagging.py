@@ -116,11 +116,22 @@ def marked(
 ) -> Iterator[tuple[str, int, int]]:
     """Label, start and end of what tags mark, in order.
 
-    A tag that continues or ends a span which is not open begins one.
+    A tag that continues or ends a span which is not open begins one. Spans do not overlap: where
+    normalization made several pieces of a character, it belongs to the first span that it is in.
     """
     if scheme == "none":
         yield from ((tag, *piece) for tag, piece in zip(tags, pieces, strict=True))
         return
+    done = 0
+    for label, start, end in _opened(tags, pieces):
+        start = max(start, done)
+        if start < end:
+            yield label, start, end
+            done = end
+
+
+def _opened(tags: Sequence[str], pieces: Sequence[Span]) -> Iterator[tuple[str, int, int]]:
+    """Label, start and end of each span that tags open."""
     label: str | None = None
     start = end = 0
     for tag, (a, b) in zip(tags, pieces, strict=True):

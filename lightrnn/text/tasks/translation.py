@@ -64,10 +64,10 @@ class Translation(Task):
          "max_length": 50}
 
     The decoder's states are those of its graph. Texts of different length share a batch where the
-    encoder takes lengths and the decoder gets them too. A result is {"text", "score"}, the score
-    being the log-probability over the number of tokens to the power of the length penalty; with
-    n_best {"n_best": [{"text", "score"}, ...]} besides, with attention {"source", "target",
-    "attention"}: the pieces of both texts and the weights [target][source].
+    encoder takes lengths and the decoder gets them too, to leave the padding out. A result is
+    {"text", "score"}, the score being the log-probability over the number of tokens to the power
+    of the length penalty; with n_best {"n_best": [{"text", "score"}, ...]} besides, with attention
+    {"source", "target", "attention"}: the pieces of both texts and the weights [target][source].
     """
 
     name = "translation"
@@ -88,6 +88,10 @@ class Translation(Task):
         encoder = model.graph("encoder")
         lengths = [n for n in ids.names if n in names.sources.values() and n in encoder.inputs]
         self.mixed = ids.mixed and bool(lengths)
+        if ids.fixed and not self.mixed:
+            raise TextError(
+                "the encoder takes texts of one length alone, so the decoder needs their lengths"
+            )
 
     @classmethod
     def parse(cls, fields: Fields, model: Model, options: Mapping[str, Any]) -> Translation:
@@ -140,7 +144,7 @@ class Translation(Task):
 
     def _encoded(self, batch: Sequence[EncodedText]) -> dict[str, Array]:
         """The encoder's inputs and outputs by name."""
-        feeds = self._ids.feeds([item.ids for item in batch])
+        feeds = self._ids.feeds([item.ids for item in batch], exact=not self.mixed)
         return {**feeds, **self._model.run(feeds, graph="encoder")}
 
     def _result(self, item: EncodedText, found: Sequence[Hypothesis]) -> Result:
