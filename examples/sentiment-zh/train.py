@@ -1,4 +1,3 @@
-# mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 """Train the sentiment classifier and convert it: `python examples/sentiment-zh/train.py`."""
 
 from __future__ import annotations
