@@ -17,7 +17,7 @@ from lightrnn.engine.memory import Buffer, lay_out, rounded
 from lightrnn.engine.prepare import MAX_PLANS, PackedStore, Prepared, prepare
 from lightrnn.engine.team import Team, default_threads
 from lightrnn.errors import DataError, InputError
-from lightrnn.graph import FLOAT32, INT32, Array, Graph, Node, TensorType
+from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
 from lightrnn.native import library
 
 pytestmark = pytest.mark.native
@@ -247,3 +247,49 @@ def test_threads_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         default_threads()
     monkeypatch.delenv("LIGHTRNN_THREADS")
     assert 1 <= default_threads() <= len(os.sched_getaffinity(0))
+
+
+def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None:
+    int64 = np.dtype(np.int64)
+    nodes = (
+        Node("Compress", ("x", "keep"), ("kept",), {"axis": 0}),
+        Node("Add", ("kept", "kept"), ("y",)),
+    )
+    inputs = {"x": TensorType(int64, ("N",)), "keep": TensorType(np.dtype(np.bool_), ("N",))}
+    outputs = {"kept": TensorType(int64, (None,)), "y": TensorType(int64, (None,))}
+    ready, x = prepared(Graph(inputs, outputs, nodes, {})), np.array([2**53 + 1, 5, -7])
+    kept, y = run(executor(1), ready, x, np.array([True, False, True]))
+    np.testing.assert_array_equal(kept, x[[0, 2]], strict=True)
+    np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)
+
+
+def test_what_is_made_from_values_keeps_its_type() -> None:
+    graph = Graph(
+        {"x": TensorType(FLOAT32, ("N",))},
+        {"found": TensorType(INT64, (1, None)), "twice": TensorType(INT64, (1, None))},
+        (Node("NonZero", ("x",), ("found",)), Node("Add", ("found", "found"), ("twice",))),
+        {},
+    )
+    found, twice = run(executor(1), prepared(graph), np.array([0, 3, 0, 1], np.float32))
+    assert found.dtype == twice.dtype == np.int64
+    np.testing.assert_array_equal(found, [[1, 3]])
+    np.testing.assert_array_equal(twice, [[2, 6]])
+
+
+def test_folding_stays_within_memory_and_raises_no_warnings() -> None:
+    graph = Graph(
+        {},
+        {"big": TensorType(FLOAT32, (2**20, 2**20)), "inf": TensorType(FLOAT32, (1,))},
+        (
+            Node("Expand", ("one", "sizes"), ("big",)),
+            Node("Div", ("one", "zero"), ("inf",)),
+        ),
+        {
+            "one": np.ones(1, np.float32),
+            "zero": np.zeros(1, np.float32),
+            "sizes": np.array([2**20, 2**20]),
+        },
+    )
+    ready = prepared(graph)
+    assert [node.op for node, _ in ready.nodes] == ["Expand"]
+    assert np.isposinf(ready.graph.constants["inf"]).all()

@@ -13,9 +13,9 @@ from lightrnn_converters.source import load
 
 from lightrnn.errors import ConversionError
 from lightrnn.graph import OPSET, Array
-from tests.onnx_models import FLOAT, branch, model, node, run
+from tests.onnx_models import BOOL, FLOAT, INT64, branch, model, node, run
 
-OPSETS = (7, 9, 10, 11, 12, 13, 14, 17, 18, 20, 21, 22, 24, 26)
+OPSETS = (7, 9, 10, 11, 12, 13, 14, 17, 18, 20, 21, 22, 24, 26, 28)
 Made = tuple[list[Any], dict[str, Array]]
 X = {"x": (FLOAT, (2, 4, 4))}
 
@@ -164,8 +164,23 @@ def test_operators_that_onnx_defines_by_others_are_written_out() -> None:
     np.testing.assert_allclose(run(lifted, feeds)[0], run(proto, feeds)[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("opset", "message"), [(6, "opset 6, expected 7 to 26"),
-                                                (OPSET + 1, "newer than 26")])  # fmt: skip
+@pytest.mark.parametrize("attributes", [{}, {"periodic": 0}])
+def test_definitions_know_the_defaults_of_attributes(attributes: dict[str, int]) -> None:
+    nodes = [node("HannWindow", ["n"], ["y"], **attributes)]
+    proto = model(nodes, {"n": (INT64, ())}, {"y": (FLOAT, (10,))}, opset=17)
+    lifted = lift(load(proto))
+    assert "HannWindow" not in [n.op_type for n in lifted.graph.node]
+    feeds = {"n": np.array(10)}
+    np.testing.assert_allclose(run(lifted, feeds)[0], run(proto, feeds)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_old_model_whose_operators_never_changed_is_lifted() -> None:
+    proto = model([node("Not", ["x"], ["y"])], {"x": (BOOL, (2,))}, {"y": (BOOL, (2,))}, opset=1)
+    assert [o.version for o in lift(load(proto)).opset_import] == [OPSET]
+
+
+@pytest.mark.parametrize(("opset", "message"), [(5, "opset 5, expected 7 to 28"),
+                                                (OPSET + 1, "newer than 28")])  # fmt: skip
 def test_opset_out_of_range_is_refused(opset: int, message: str) -> None:
     proto = model([node("Relu", ["x"], ["y"])], X, {"y": (FLOAT, (2, 4, 4))}, opset=13)
     proto.opset_import[0].version = opset

@@ -135,7 +135,8 @@ def test_kernels_stay_inside_their_memory(backend: str) -> None:
             found = run_lowered(layer.operator, layer.values, backend, constants=constants)
         assert (found is None) == ("W" in layer.fed)
         if found is not None:
-            assert_close(layer, dict(zip(layer.expected, found, strict=True)))
+            results = [a for a in found if a is not None]
+            assert_close(layer, dict(zip(layer.expected, results, strict=True)))
 
     count = 60 if backend == "interpreted" else 300
     _check_all([draw(seed, TINY) for seed in range(count)], kernel)

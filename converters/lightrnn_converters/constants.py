@@ -8,6 +8,7 @@ import numpy as np
 
 from lightrnn.errors import UnsupportedError
 from lightrnn.graph import DTYPES, Array, Attr
+from lightrnn.ops.narrow import NARROW
 
 _CONSTANT_VALUES = {
     "value_float": np.float32, "value_floats": np.float32,
@@ -15,10 +16,17 @@ _CONSTANT_VALUES = {
 }  # fmt: skip
 
 
-def element_type(elem_type: int) -> np.dtype[Any]:
-    """The dtype of an ONNX element type. Raises UnsupportedError for one that graphs lack."""
+def element_type(elem_type: int, *, carried: bool = False) -> np.dtype[Any]:
+    """The dtype of an ONNX element type. Raises UnsupportedError for one that graphs lack.
+
+    carried: for a type that NumPy lacks, give the one that carries its values.
+    """
     from onnx import TensorProto, helper
 
+    if carried and elem_type in NARROW:
+        return NARROW[elem_type].carrier
+    if elem_type not in TensorProto.DataType.values():
+        raise UnsupportedError(f"element type {elem_type} is not supported")
     name = TensorProto.DataType.Name(elem_type).lower()
     if name not in ("bfloat16", "string") and not name.startswith(("float8", "complex")):
         try:
@@ -31,10 +39,10 @@ def element_type(elem_type: int) -> np.dtype[Any]:
 
 
 def tensor(proto: Any) -> Array:
-    """The value of a TensorProto."""
+    """The value of a TensorProto, in the type that carries it where NumPy lacks its own."""
     from onnx import numpy_helper
 
-    dtype = element_type(proto.data_type)
+    dtype = element_type(proto.data_type, carried=True)
     array: Array = numpy_helper.to_array(proto)
     return array.astype(dtype, copy=False)
 
@@ -67,6 +75,11 @@ def constant(node: Any) -> Array:
     if proto.name in _CONSTANT_VALUES:
         return np.asarray(attribute(proto), _CONSTANT_VALUES[proto.name])
     raise UnsupportedError(f"attribute {proto.name!r} is not supported")
+
+
+def tensor_type(node: Any) -> int:
+    """The number of the element type of a node's attribute `value`; 0 if it has none."""
+    return next((int(a.t.data_type) for a in node.attribute if a.name == "value"), 0)
 
 
 def fill_value(node: Any) -> Array:

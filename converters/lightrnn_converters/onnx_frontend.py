@@ -13,11 +13,16 @@ from lightrnn.errors import ConversionError, GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
-from lightrnn_converters import constants
+from lightrnn.ops.narrow import NARROW
+from lightrnn_converters import constants, dimensions, microsoft
+from lightrnn_converters.bound import record
 from lightrnn_converters.lift import lift
+from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
+from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
+from lightrnn_converters.sizes import finer
 from lightrnn_converters.source import Source, load
 from lightrnn_converters.verify import verify_onnx
 
@@ -43,8 +48,9 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16 or int8.
-    bind: input name to the value that it always has; what depends on it is computed now.
-    dims: name of a dimension to its only size.
+    bind: input name to the value that it always has; what depends on it is computed now. The file's
+    metadata lists them.
+    dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.
     states: input name to the output that feeds it at the next step.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
     verify: compare with onnxruntime, where it is installed, before the file is written.
@@ -69,8 +75,11 @@ def convert_onnx(
             _check_names(given or {}, sources, "graph")
     if verify:
         for name, (model, values) in references.items():
-            verify_onnx(graphs[name], model, values)
-    save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
+            loose = microsoft.APPROXIMATE if microsoft.is_approximate(model) else RTOL
+            verify_onnx(graphs[name], model, values, loose)
+    values = {name: fixed for name, (_, fixed) in references.items()}
+    given = {**record(values), **(metadata or {})}
+    save(destination, graphs, dtype=dtype, text=text, metadata=given)
 
 
 def read(
@@ -84,14 +93,19 @@ def read(
     declared = _inputs(model.graph, dims or {})
     fixed = _bound(declared, bind or {})
     lifted = lift(model).graph
-    reader = Reader()
+    reader = Reader(places(model.graph))
+    numbers = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
     for name, kind in declared.items():
+        reader.declare(name, kind, numbers[name])
         if name in fixed:
             reader.know(name, fixed[name])
-        else:
-            reader.declare(name, kind)
     names = reader.read(lifted, {name: name for name in declared})
+    seen: set[str] = set()
     for output in lifted.output:
+        _require_tensor(output, "output")
+        if output.name in seen:
+            raise ConversionError(f"output {output.name!r} is listed twice")
+        seen.add(output.name)
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -102,9 +116,10 @@ def read(
         states=dict(states or {}),
     )
     _check_states(graph)
-    graph = _refuse_problems(graph, reader.problems)
+    graph = _refuse_problems(graph, reader)
     _note_outputs(model.graph, graph)
-    return checked(simplify(graph))
+    _note_carried(model.graph)
+    return checked(_with_equal_sizes(simplify(graph), reader.types))
 
 
 def checked(graph: Graph) -> Graph:
@@ -114,7 +129,17 @@ def checked(graph: Graph) -> Graph:
     except GraphError as error:
         raise ConversionError(f"the converted graph is not valid: {error}") from error
     return replace(
-        graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()}
+        graph, outputs={n: _valueless(finer(types.get(n, t), t)) for n, t in graph.outputs.items()}
+    )
+
+
+def _with_equal_sizes(graph: Graph, types: Mapping[str, TensorType]) -> Graph:
+    """The graph with one name in its signature for sizes that its nodes take for one."""
+    sizes = dimensions.same(graph.nodes, types)
+    return replace(
+        graph,
+        inputs={n: dimensions.renamed(t, sizes) for n, t in graph.inputs.items()},
+        outputs={n: dimensions.renamed(t, sizes) for n, t in graph.outputs.items()},
     )
 
 
@@ -134,18 +159,24 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
     for value in graph.input:
         if value.name in initialized:
             continue
-        if not value.type.HasField("tensor_type"):
-            raise ConversionError(f"input {value.name!r} is not a tensor")
+        _require_tensor(value, "input")
         proto = value.type.tensor_type
         try:
-            dtype = constants.element_type(proto.elem_type)
+            dtype = constants.element_type(proto.elem_type, carried=True)
         except UnsupportedError as error:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
         types[value.name] = TensorType(dtype, shape)
-    named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
-    _check_names(dims, named, "dimension")
+    types = dimensions.named(types)
+    _check_names(dims, dimensions.names(types), "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
+
+
+def _require_tensor(value: Any, what: str) -> None:
+    kind = value.type.WhichOneof("value") or "tensor_type"
+    if kind != "tensor_type":
+        name = kind.removesuffix("_type")
+        raise ConversionError(f"{what} {value.name!r}: {name} values are not supported")
 
 
 def _sized(kind: TensorType, dims: Mapping[str, int]) -> TensorType:
@@ -195,24 +226,41 @@ def _check_states(graph: Graph) -> None:
     for name, output in graph.states.items():
         _check_names({name: output}, graph.inputs, "input")
         _check_names({output: name}, graph.outputs, "output")
+        before, after = graph.inputs[name], graph.outputs[output]
+        if not _may_be_one(before, after):
+            raise ConversionError(
+                f"state {name!r} is {before}, and {output!r}, which is to feed it, is {after}"
+            )
 
 
-def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
+def _may_be_one(a: TensorType, b: TensorType) -> bool:
+    """Whether tensors of both types can be one tensor."""
+    if a.dtype != b.dtype:
+        return False
+    if a.shape is None or b.shape is None:
+        return True
+    return len(a.shape) == len(b.shape) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int))
+        for x, y in zip(a.shape, b.shape, strict=True)
+    )
+
+
+def _refuse_problems(graph: Graph, reader: Reader) -> Graph:
     """Raise one UnsupportedError for all nodes that are needed and cannot be computed."""
-    needed = set(graph.outputs)
-    found = []
-    for k in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[k]
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            if k in problems:
-                found.append(problems[k])
-    if found:
-        listed = "\n  ".join(dict.fromkeys(reversed(found)))
+    if found := reader.needed_problems(graph.outputs):
+        listed = "\n  ".join(dict.fromkeys(found))
         count = f"{len(found)} nodes" if len(found) > 1 else "one node"
         raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
-    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
+    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in reader.problems)
     return replace(graph, nodes=kept)
+
+
+def _note_carried(declared: Any) -> None:
+    """Log inputs and outputs whose element type is not the one that the source declares."""
+    for value in (*declared.input, *declared.output):
+        kind = NARROW.get(value.type.tensor_type.elem_type)
+        if kind is not None:
+            _log.info("%r is %s in the source and %s here", value.name, kind.name, kind.carrier)
 
 
 def _note_outputs(declared: Any, graph: Graph) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightrnn.engine.memory import address, aligned_bytes
+from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
 from lightrnn.graph import Array
 from lightrnn.native.abi import ALIGNMENT, ALONE
@@ -29,6 +30,7 @@ class NativeCall(NamedTuple):
 
     args: int
     work: int
+    pace: Pace
 
 
 class HostCall(NamedTuple):
@@ -92,7 +94,7 @@ class Frame:
             return HostCall(step, inputs, tuple(_maybe(arena, p) for p in step.outputs))
         at = self._calls + 4 * k
         self._memory[at : at + 4] = (start + 8 * _HEAD, start + 8 * _SYNC, step.first, step.last)
-        return NativeCall(start + 8 * at, step.work)
+        return NativeCall(start + 8 * at, step.work, step.pace)
 
 
 def _tensor(arena: Array, place: Place) -> Array:
@@ -130,6 +132,11 @@ class Arena:
             self._memory = aligned_bytes(plan.arena_bytes)
         frame = self.frames[plan] = Frame(plan, self._memory, addresses)
         return frame
+
+    @property
+    def memory(self) -> Array:
+        """All bytes; another array once it has grown."""
+        return self._memory
 
     @property
     def nbytes(self) -> int:

@@ -1,12 +1,14 @@
 """What a model is: tensor types, nodes and graphs."""
 
-from lightrnn.graph.graph import OPSET, Attr, Graph, Node
+from lightrnn.graph.graph import OPSET, OPSETS, Attr, Graph, Node
 from lightrnn.graph.types import (
     BOOL,
     DTYPES,
     FLOAT32,
     INT32,
     INT64,
+    MAX_RANK,
+    MAX_SIZE,
     Array,
     Dim,
     Shape,
@@ -14,6 +16,6 @@ from lightrnn.graph.types import (
 )
 
 __all__ = [
-    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "OPSET",
+    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "MAX_RANK", "MAX_SIZE", "OPSET", "OPSETS",
     "Array", "Attr", "Dim", "Graph", "Node", "Shape", "TensorType",
 ]  # fmt: skip

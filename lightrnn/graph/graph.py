@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lightrnn.graph.types import Array, TensorType
 
-Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Attr: TypeAlias = (
+    "int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Graph"
+)
+"""The value of an attribute. A graph reads nothing but its own inputs and constants."""
 
-OPSET = 26
+OPSET = 28
 """Operators mean what ONNX says at this opset of its default domain."""
+
+OPSETS = range(26, OPSET + 1)
+"""Opsets at which every operator means the same: what files may say."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,11 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
     states: Mapping[str, str] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[Graph]:
+        """This graph and all graphs that its nodes hold, each before those inside it."""
+        yield self
+        for node in self.nodes:
+            for value in node.attrs.values():
+                if isinstance(value, Graph):
+                    yield from value.walk()

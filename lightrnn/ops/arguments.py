@@ -20,6 +20,9 @@ DATA_TYPES = {
 }  # fmt: skip
 """Element types by the numbers that ONNX attributes give them (TensorProto.DataType)."""
 
+OTHERS = {0: "undefined", 8: "string", 14: "complex64", 15: "complex128"}
+"""Names of further numbers, for messages."""
+
 
 def same_size(a: Dim, b: Dim, what: str) -> None:
     """Raise GraphError where two sizes are known to differ."""
@@ -30,7 +33,10 @@ def same_size(a: Dim, b: Dim, what: str) -> None:
 def data_type(number: int) -> np.dtype[Any]:
     """The element type that an attribute means. Raises UnsupportedError."""
     if number not in DATA_TYPES:
-        raise UnsupportedError(f"element type {number} is not supported")
+        from lightrnn.ops.narrow import NARROW
+
+        name = NARROW[number].name if number in NARROW else OTHERS.get(number, number)
+        raise UnsupportedError(f"element type {name} is not supported")
     return DTYPES[DATA_TYPES[number]]
 
 
@@ -71,20 +77,25 @@ def axes_of(axes: Iterable[int], rank: int) -> list[int]:
     return found
 
 
-def integers(t: TensorType, what: str) -> list[int] | None:
-    """The values of a list of int64 or int32; None where they are not known. Raises GraphError."""
+def integers(t: TensorType, what: str, *, or_scalar: bool = False) -> list[int] | None:
+    """The values of a list of int64 or int32; None where they are not known. Raises GraphError.
+
+    or_scalar: whether a scalar counts as a list of one.
+    """
     if t.dtype not in (INT64, INT32):
         raise GraphError(f"{what} is {t.dtype.name}, expected int64")
-    if t.shape is not None and len(t.shape) != 1:
+    if t.shape is not None and len(t.shape) != 1 and not (or_scalar and t.shape == ()):
         raise GraphError(f"{what} has rank {len(t.shape)}, expected 1")
     if t.value is None:
         return None
-    values: list[int] = t.value.tolist()
+    values: list[int] = t.value.reshape(-1).tolist()
     return values
 
 
 def length(t: TensorType) -> int | None:
-    """The number of elements of a list, where it is known."""
+    """The number of elements of a list or a scalar, where it is known."""
+    if t.shape == ():
+        return 1
     size = t.shape[0] if t.shape is not None and len(t.shape) == 1 else None
     return size if isinstance(size, int) else None
 

@@ -139,7 +139,17 @@ class ConstantOfShape(Operator):
 @operator("Range", inputs="start limit delta", outputs="output")
 @dataclass(frozen=True)
 class Range(Operator):
-    """Numbers from start to before limit, `delta` apart (ONNX Range 11)."""
+    """Numbers from start to before limit, `delta` apart (ONNX Range 27).
+
+    stash_type: the number of the type that float16 numbers are computed in.
+    """
+
+    stash_type: int = 1
+
+    def __post_init__(self) -> None:
+        data_type(self.stash_type)
+
+    kinds = "if"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         same_dtype(inputs, "start, limit and delta")
@@ -161,8 +171,9 @@ class Range(Operator):
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         out = inferred(self, inputs)[0]
-        start, delta = (given(inputs, k).reshape(()) for k in (0, 2))
-        steps = np.arange(out.sizes[0]).astype(out.dtype)
+        dtype = data_type(self.stash_type) if out.dtype == np.float16 else out.dtype
+        start, delta = (given(inputs, k).reshape(()).astype(dtype) for k in (0, 2))
+        steps = np.arange(out.sizes[0]).astype(dtype)
         return (np.asarray(start + steps * delta, out.dtype),)
 
     @classmethod
@@ -177,6 +188,7 @@ class Range(Operator):
         yield Case("wrong way", bounds(np.int64, 5, 9, -1))
         yield Case("float32", bounds(np.float32, 1.0, 2.0, 0.25))
         yield Case("float64", bounds(np.float64, 0.0, 1.0, 0.3))
+        yield Case("float16", bounds(np.float16, 0.0, 3.0, 0.1))
 
 
 @operator("EyeLike", inputs="input", outputs="output")
@@ -251,6 +263,7 @@ class OneHot(Operator):
     """values[1] where an index says, values[0] elsewhere, on a new axis (ONNX OneHot 11)."""
 
     axis: int = -1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         indices, depth, values = (given(inputs, k) for k in range(3))

@@ -34,6 +34,7 @@ class Unary(Operator):
 
     code: ClassVar[str] = ""
     domain: ClassVar[tuple[float, float]] = (-4.0, 4.0)
+    kinds = "f"
 
     def compute(self, x: Array) -> Array:
         """The function, in NumPy."""
@@ -74,6 +75,8 @@ class Unary(Operator):
 @operator("Abs", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Abs(Unary):
+    kinds = "iuf"
+
     def compute(self, x: Array) -> Array:
         return np.abs(x)
 
@@ -81,6 +84,8 @@ class Abs(Unary):
 @operator("Neg", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Neg(Unary):
+    kinds = "if"
+
     def compute(self, x: Array) -> Array:
         return np.negative(x)
 
@@ -143,6 +148,8 @@ class Round(Unary):
 @operator("Sign", inputs="input", outputs="output")
 @dataclass(frozen=True)
 class Sign(Unary):
+    kinds = "iuf"
+
     def compute(self, x: Array) -> Array:
         return np.sign(x)
 
@@ -193,6 +200,8 @@ class Erf(Unary):
 
 class Arithmetic(Operator):
     """Inputs of one element type, broadcast, joined from left to right."""
+
+    kinds = "iuf"
 
     def compute(self, a: Array, b: Array) -> Array:
         """The function of two, in NumPy."""
@@ -296,6 +305,8 @@ class Max(Arithmetic):
 @operator("Sum", inputs="data_0 rest*", outputs="sum")
 @dataclass(frozen=True)
 class Sum(Arithmetic):
+    kinds = "f"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
@@ -309,6 +320,8 @@ class Sum(Arithmetic):
 @operator("Mean", inputs="data_0 rest*", outputs="mean")
 @dataclass(frozen=True)
 class Mean(Arithmetic):
+    kinds = "f"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
@@ -331,14 +344,9 @@ class Mean(Arithmetic):
 @operator("Mod", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Mod(Arithmetic):
-    """Remainder with the sign of B, or of A if fmod is 1; floats need fmod 1."""
+    """Remainder with the sign of B, or of A if fmod is 1 (ONNX Mod 28)."""
 
     fmod: int = 0
-
-    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        if not self.fmod and np.issubdtype(given(inputs).dtype, np.floating):
-            raise GraphError("floats need fmod 1")
-        return super().infer(inputs)
 
     def compute(self, a: Array, b: Array) -> Array:
         return np.fmod(a, b) if self.fmod else np.mod(a, b)
@@ -348,7 +356,10 @@ class Mod(Arithmetic):
         ints = rng.integers(-50, 50, (4, 5)), rng.integers(1, 9, (5,)) * np.array([1, -1, 1, -1, 1])
         yield Case("int64", ints)
         yield Case("int64 fmod", ints, {"fmod": 1})
-        yield Case("float32 fmod", (floats(rng, 3, 5) * 5, floats(rng, 5)), {"fmod": 1})
+        reals = floats(rng, 3, 5) * 5, floats(rng, 5)
+        yield Case("float32 fmod", reals, {"fmod": 1})
+        yield Case("float32", reals)
+        yield Case("float16", tuple(a.astype(np.float16) for a in reals))
 
 
 @operator("PRelu", inputs="X slope", outputs="Y")
@@ -376,6 +387,7 @@ class Pow(Operator):
     """X to the power of Y, in the type of X."""
 
     rtol = 3e-6
+    kinds = "if"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, y = given(inputs), given(inputs, 1)
@@ -416,6 +428,8 @@ class Pow(Operator):
 @dataclass(frozen=True)
 class Clip(Operator):
     """Within min and max, scalars that may be left out; max wins where they cross."""
+
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)

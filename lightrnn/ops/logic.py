@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightrnn.errors import GraphError
 from lightrnn.graph import BOOL, FLOAT32, INT64, Array, TensorType
 from lightrnn.native.abi import COMPARISONS, ELEMENTS, LOGIC
-from lightrnn.ops.arguments import data_type, given, same_dtype
+from lightrnn.ops.arguments import DATA_TYPES, data_type, given, same_dtype
 from lightrnn.ops.broadcast import broadcast_shape, walk
 from lightrnn.ops.elementwise import SPECIAL, floats
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
+
+if TYPE_CHECKING:
+    from lightrnn.ops.narrow import NarrowType
 
 SHAPES = (((3, 7), (3, 7)), ((3, 1, 5), (4, 1)), ((), (4,)), ((0, 3), (3,)), ((5, 40), (5, 1)))
 
@@ -78,6 +82,8 @@ class Equal(Comparison):
 @operator("Less", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Less(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less(a, b)
 
@@ -85,6 +91,8 @@ class Less(Comparison):
 @operator("LessOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class LessOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less_equal(a, b)
 
@@ -92,6 +100,8 @@ class LessOrEqual(Comparison):
 @operator("Greater", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Greater(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater(a, b)
 
@@ -99,6 +109,8 @@ class Greater(Comparison):
 @operator("GreaterOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater_equal(a, b)
 
@@ -285,27 +297,54 @@ def _emit_cast(emit: Emitter, x: Operand, y: Operand) -> bool:
 @operator("Cast", inputs="input", outputs="output")
 @dataclass(frozen=True)
 class Cast(Operator):
-    """Another element type, `to` by its ONNX number. `saturate` and `round_mode` concern float8."""
+    """Another element type, `to` by its ONNX number (ONNX Cast 28).
+
+    Of a type that NumPy lacks, the result holds the values in the type that carries it.
+    saturate, round_mode: what becomes of values beyond float8, and between two of float8e8m0.
+    """
 
     to: int
     saturate: int = 1
     round_mode: str = "up"
 
     def __post_init__(self) -> None:
-        data_type(self.to)
+        if self.narrow is None:
+            data_type(self.to)
+        if self.round_mode not in ("up", "down", "nearest"):
+            raise GraphError(f"round_mode is {self.round_mode!r}")
+
+    @property
+    def narrow(self) -> NarrowType | None:
+        """The type to cast to, where it is one that NumPy lacks."""
+        if self.to in DATA_TYPES:
+            return None
+        from lightrnn.ops.narrow import NARROW
+
+        return NARROW.get(self.to)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the result."""
+        return data_type(self.to) if self.narrow is None else self.narrow.carrier
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
-        value = None if x.value is None else _converted(x.value, data_type(self.to))
-        return (TensorType(data_type(self.to), x.shape, value),)
+        value = None if x.value is None else self._convert(x.value)
+        return (TensorType(self.dtype, x.shape, value),)
+
+    def _convert(self, x: Array) -> Array:
+        if self.narrow is None:
+            return _converted(x, self.dtype)
+        with np.errstate(all="ignore"):
+            return self.narrow.convert(x, bool(self.saturate), self.round_mode)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        return (_converted(given(inputs), data_type(self.to)),)
+        return (self._convert(given(inputs)),)
 
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
     ) -> bool:
-        return _emit_cast(emit, given(inputs), given(outputs))
+        return self.narrow is None and _emit_cast(emit, given(inputs), given(outputs))
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:

@@ -48,6 +48,7 @@ class Recurrent(Operator):
     gates: ClassVar[int]
     usual: ClassVar[tuple[str, ...]]
     states: ClassVar[int] = 1
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.direction not in ("forward", "reverse", "bidirectional"):

@@ -10,7 +10,15 @@ import numpy as np
 from lightrnn.graph import Array
 from lightrnn.ops.activations import Activation
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import gate_panels, padded, padded_gates, panels
+from lightrnn.ops.packing import (
+    gate_panels,
+    padded,
+    padded_gates,
+    panel_bytes,
+    room_bytes,
+    weight_kind,
+    weight_panels,
+)
 
 _CHUNK_BYTES = 1 << 20
 """Projected inputs of one chunk of steps: small enough to stay in cache."""
@@ -136,9 +144,17 @@ def _steps_of_a_chunk(layer: Layer) -> int:
     return max(_CHUNK_BYTES // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
 
 
+def _input_kind(layer: Layer) -> tuple[str, int]:
+    return weight_kind(layer.batch * min(layer.time, _steps_of_a_chunk(layer)), layer.slots.w)
+
+
 def _input_panels(emit: Emitter, layer: Layer) -> Ref:
-    gates = layer.gates
-    return emit.packed((layer.slots.w,), ("gates", gates), lambda w: gate_panels(w, gates))
+    gates, (stored, _) = layer.gates, _input_kind(layer)
+    return emit.packed(
+        (layer.slots.w,),
+        ("gates", gates, stored),
+        lambda w: gate_panels(w, gates, stored),
+    )
 
 
 def _input_bias(emit: Emitter, layer: Layer, after: int) -> Ref | None:
@@ -172,16 +188,18 @@ def _project(
     backward = layer.reverse or d == 1
     first = layer.time - start - steps if backward else start
     batch, n, k = layer.batch, layer.width, layer.inputs
-    w = weights + d * n * k * 4
+    stored, kind = _input_kind(layer)
+    w = weights + d * panel_bytes(n, k, stored)
+    room = emit.scratch(room_bytes(steps * batch, k, stored)) if stored == "int8" else None
     init = None if bias is None else bias + d * n * 4
     out = xw + d * steps * batch * n * 4
     x = layer.slots.x
     if layer.layout:  # one product a row, its steps `batch` rows of xw apart
         source = x.ref + first * k * 4
-        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n)
+        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind, room)
     else:
         source = x.ref + first * batch * k * 4
-        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0)
+        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind, room)
     emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
 
 
@@ -196,7 +214,12 @@ class _Cell:
         rows = layer.directions * layer.batch
         wide = rows * padded(layer.hidden) * 4
         h = emit.scratch(2 * rows * padded(layer.size) * 4)
-        r = emit.packed((slots.r,), ("gates", gates), lambda v: gate_panels(v, gates))
+        stored, self._kind = weight_kind(layer.batch, slots.r, slots.projection)
+        r = emit.packed(
+            (slots.r,), ("gates", gates, stored), lambda v: gate_panels(v, gates, stored)
+        )
+        words = room_bytes(rows, max(layer.size, layer.hidden), stored)
+        room = emit.scratch(words) if words else None
         self._options: list[int | float] = [layer.directions, int(layer.reverse)]
         self._strides = [*layer.y_strides, *layer.state_strides(layer.size)]
         self._sizes = [layer.time, layer.batch, layer.hidden]
@@ -204,7 +227,7 @@ class _Cell:
             full = None if slots.projection is None else emit.scratch(wide)
             self._memory: tuple[Ref | Operand | None, ...] = (
                 xw, r, self._peepholes(), self._projection(), slots.lengths, slots.h0, slots.c0,
-                slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full,
+                slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full, room,
             )  # fmt: skip
             self._sizes.append(layer.size)
             self._options.append(coupled)
@@ -212,11 +235,11 @@ class _Cell:
         elif kernel == "gru":
             self._memory = (
                 xw, r, self._candidate_bias(after), slots.lengths, slots.h0, slots.y, slots.y_h, h,
-                emit.scratch(wide),
+                emit.scratch(wide), room,
             )  # fmt: skip
             self._options.append(after)
         else:
-            self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h)
+            self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
 
     def _peepholes(self) -> Ref | None:
         p = self._layer.slots.p
@@ -228,7 +251,11 @@ class _Cell:
         projection = self._layer.slots.projection
         if projection is None:
             return None
-        return self._emit.packed((projection,), "projection", lambda v: panels(v.swapaxes(1, 2)))
+        stored, _ = weight_kind(self._layer.batch, self._layer.slots.r, projection)
+        return self._emit.packed(
+            (projection,), ("projection", stored),
+            lambda v: weight_panels(v.swapaxes(1, 2), stored),
+        )  # fmt: skip
 
     def _candidate_bias(self, after: int) -> Ref | None:
         """Rbh [D, Hp], added inside the reset gate's product."""
@@ -242,7 +269,7 @@ class _Cell:
         """Emit the cell for `steps` steps, `start` steps having been done."""
         layer = self._layer
         self._emit.call(
-            self._kernel, *self._memory, steps, start, *self._sizes, *self._options,
+            self._kernel, self._kind, *self._memory, steps, start, *self._sizes, *self._options,
             float(layer.clip), *self._strides, *layer.words,
             work=steps * layer.batch * layer.directions * layer.width * layer.size,
         )  # fmt: skip

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
-from lightrnn.graph import Array, Attr, Node, TensorType
+from lightrnn.graph import Array, Attr, Graph, Node, TensorType
 from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
 
@@ -71,6 +72,8 @@ class Operator:
     name: ClassVar[str]
     inputs: ClassVar[Slots]
     outputs: ClassVar[Slots]
+    kinds: ClassVar[str] = "biuf"
+    """Elements that the first input may have: bool, signed, unsigned, float, by NumPy's letters."""
     rtol: ClassVar[float] = 1e-6
     """How far native results may be from the oracle, relative to the result's largest element."""
 
@@ -154,12 +157,9 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    cls.inputs.check(node.inputs, node, "input")
-    cls.outputs.check(node.outputs, node, "output")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known, hints = _attributes(node.op)
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
-    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in node.attrs:
@@ -167,9 +167,19 @@ def build(node: Node) -> Operator:
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
-        return cls(**values)
+        made = cls(**values)
     except GraphError as error:
         raise type(error)(f"{node}: {error}") from None
+    cls.inputs.check(node.inputs, node, "input")
+    cls.outputs.check(node.outputs, node, "output")
+    return made
+
+
+@functools.cache
+def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
+    """A registered operator's fields and their types, by name."""
+    cls = REGISTRY[op]
+    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
@@ -177,7 +187,7 @@ def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
     for option in options:
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if option in (int, str) and type(value) is option:
+        if option in (int, str, Graph) and type(value) is option:
             return value
         if typing.get_origin(option) is tuple and isinstance(value, tuple | list):
             item = typing.get_args(option)[0]
@@ -185,4 +195,5 @@ def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
                 return tuple(float(v) for v in value)
             if all(type(v) is item for v in value):
                 return tuple(value)
-    raise GraphError(f"{node}: attribute {name!r} has the value {value!r} of the wrong type")
+    shown = "a graph" if isinstance(value, Graph) else repr(value)
+    raise GraphError(f"{node}: attribute {name!r} has the value {shown} of the wrong type")

@@ -70,16 +70,18 @@ class Dropout(Operator):
     """The input, and a mask of ones: inference only (ONNX Dropout 22)."""
 
     seed: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        data, training = given(inputs), maybe(inputs, 2)
-        if training is not None and scalar(training, "training_mode"):
+        data, ratio, training = given(inputs), maybe(inputs, 1), maybe(inputs, 2)
+        rate = 0.5 if ratio is None else scalar(ratio, "ratio")
+        if training is not None and scalar(training, "training_mode") and rate:
             raise UnsupportedError("training_mode is set; only inference is computed")
         return (data, TensorType(BOOL, data.shape))
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        data, training = given(inputs), maybe(inputs, 2)
-        if training is not None and training.any():
+        data, ratio, training = given(inputs), maybe(inputs, 1), maybe(inputs, 2)
+        if training is not None and training.any() and (ratio is None or ratio.any()):
             raise DataError("training_mode is set; only inference is computed")
         return (data, np.ones(data.shape, np.bool_))
 
@@ -102,6 +104,7 @@ class Dropout(Operator):
         yield Case("plain", (x,), outputs=("output",))
         yield Case("mask", (x, np.array(0.3, np.float32)), {"seed": 3})
         yield Case("told not to train", (x, None, np.array(False)))
+        yield Case("drops nothing", (x, np.array(0, np.float32), np.array(True)))
         yield Case("empty", (floats(rng, 0, 5),))
 
 
@@ -223,9 +226,7 @@ class Squeeze(Reshaping):
             return (TensorType(data.dtype, shape),)
         values = integers(axes, "axes")
         if values is None:
-            count = length(axes)
-            unknown = None if count is None else (None,) * max(len(data.shape) - count, 0)
-            return (TensorType(data.dtype, unknown),)
+            return (TensorType(data.dtype, self._unknown(data.shape, length(axes))),)
         dropped = axes_of(values, len(data.shape))
         for axis in dropped:
             size = data.shape[axis]
@@ -234,6 +235,15 @@ class Squeeze(Reshaping):
         return (
             TensorType(data.dtype, tuple(d for k, d in enumerate(data.shape) if k not in dropped)),
         )
+
+    def _unknown(self, shape: Shape, count: int | None) -> Shape | None:
+        """The shape without `count` of its axes, which ones is not known yet."""
+        if count is None:
+            return None
+        rest = len(shape) - count
+        if rest < 0 or sum(isinstance(d, int) and d != 1 for d in shape) > rest:
+            raise GraphError(f"{list(shape)} has no {count} axes of size 1")
+        return (None,) * rest
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -248,11 +258,14 @@ class Squeeze(Reshaping):
 @operator("Unsqueeze", inputs="data axes", outputs="expanded")
 @dataclass(frozen=True)
 class Unsqueeze(Reshaping):
-    """With axes of size 1 put in, numbered as in the output (ONNX Unsqueeze 25)."""
+    """With axes of size 1 put in, numbered as in the output (ONNX Unsqueeze 25).
+
+    axes: a list or, as ONNX's own definitions have it, a scalar.
+    """
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         data, axes = given(inputs), given(inputs, 1)
-        values = integers(axes, "axes")
+        values = integers(axes, "axes", or_scalar=True)
         if data.shape is None:
             return (TensorType(data.dtype, None),)
         count = length(axes) if values is None else len(values)
@@ -272,4 +285,5 @@ class Unsqueeze(Reshaping):
         yield Case("several, unordered", (x, longs(4, 0, -3)))
         yield Case("scalar", (np.array(2, np.int64), longs(0)))
         yield Case("none", (x, longs()))
+        yield Case("scalar axis", (x, np.array(-2)))
         yield Case("empty", (floats(rng, 0, 5), longs(1)))
