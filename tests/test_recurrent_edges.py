@@ -155,6 +155,22 @@ def test_splits_among_threads_change_no_bit(op: str, hidden: int, batch: int) ->
             same_bits(natively(found, threads), alone)
 
 
+@native
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_projected_layers_wait_for_all_units(batch: int) -> None:
+    found = layer("LSTM", 60, batch, 200)
+    rng = np.random.default_rng(0)
+    size = 64
+    sizes = {"R": (1, 800, size), "projection": (1, size, 200), "initial_h": (1, batch, size)}
+    drawn = {n: rng.uniform(-0.1, 0.1, s).astype(np.float32) for n, s in sizes.items()}
+    found = replace(found, inputs={**found.inputs, **drawn})
+    assert sharing.sharing(batch, 13, 4 * 208 * size, 3) == sharing.UNITS
+    alone = natively(found)
+    assert_close(found, alone)
+    for threads in (2, 3, 4):
+        same_bits(natively(found, threads), alone)
+
+
 @both
 @every
 def test_nan_stays_in_its_row_and_after_its_time(

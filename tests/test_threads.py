@@ -161,9 +161,12 @@ def forked(model: lightrnn.Model, feeds: list[Feeds]) -> list[bytes]:
     answer = context.Queue()
     child = context.Process(target=_in_child, args=(model, feeds, answer))
     child.start()
-    found: list[bytes] = answer.get(timeout=60)
-    child.join(60)
-    assert child.exitcode == 0
+    try:
+        found: list[bytes] = answer.get(timeout=60)
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
     return found
 
 
