@@ -99,48 +99,12 @@ def _weights() -> Any:
 def _phonemes() -> list[str]:
     """As g2p-en numbers them."""
     vowels = [
-        "AA",
-        "AE",
-        "AH",
-        "AO",
-        "AW",
-        "AY",
-        "EH",
-        "ER",
-        "EY",
-        "IH",
-        "IY",
-        "OW",
-        "OY",
-        "UH",
-        "UW",
-    ]
+        "AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW",
+    ]  # fmt: skip
     consonants = [
-        "B",
-        "CH",
-        "D",
-        "DH",
-        "F",
-        "G",
-        "HH",
-        "JH",
-        "K",
-        "L",
-        "M",
-        "N",
-        "NG",
-        "P",
-        "R",
-        "S",
-        "SH",
-        "T",
-        "TH",
-        "V",
-        "W",
-        "Y",
-        "Z",
-        "ZH",
-    ]
+        "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH",
+        "T", "TH", "V", "W", "Y", "Z", "ZH",
+    ]  # fmt: skip
     with_stress = [f"{v}{k}" for v in vowels for k in (0, 1, 2)]
     return ["<pad>", "<unk>", "<s>", "</s>", *sorted([*with_stress, *consonants, "UW"])]
 
