@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from lightrnn.errors import ConversionError, LightRNNError
 from lightrnn_converters.optional import first_line
+from lightrnn_converters.torch_call import Call, bound_arguments
+from lightrnn_converters.torch_names import rename
 from lightrnn_converters.torch_recurrent import keep_recurrent
 from lightrnn_converters.torch_translate import translations
-
-Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments."""
 
 
 def export(torch: Any, module: Any, call: Call, shapes: Any, *, ones_vary: bool) -> Any:
@@ -24,9 +23,9 @@ def export(torch: Any, module: Any, call: Call, shapes: Any, *, ones_vary: bool)
     ones_vary: whether sizes of 1 in the example may vary too; then the program may be wrong where
     the module treats them in a way of their own.
     """
-    args, kwargs = call
+    args, kwargs = call.args, call.kwargs
     if shapes is None:
-        shapes = _all_dynamic(torch, kwargs or args)
+        shapes = _all_dynamic(torch, dict(bound_arguments(module, call).arguments))
     free = torch.export.Dim.AUTO
     shapes = torch.utils._pytree.tree_map(lambda d: free if isinstance(d, str) else d, shapes)
     config = torch.fx.experimental._config.patch(backed_size_oblivious=ones_vary)
@@ -60,44 +59,33 @@ def _all_dynamic(torch: Any, arguments: Any) -> Any:
 
 
 def to_onnx(
-    torch: Any,
-    program: Any,
-    input_names: Sequence[str] | None,
-    output_names: Sequence[str],
-    shapes: Any,
+    torch: Any, program: Any, inputs: Sequence[str], outputs: Sequence[str], shapes: Any
 ) -> Any:
-    """What torch makes of a program: an ONNXProgram. shapes: as above, for the names in it."""
+    """The ModelProto of a program, its inputs and outputs under these names, and torch's program.
+
+    shapes: as above, for the names in it.
+    """
+    drafts = {f"input:{k}": name for k, name in enumerate(inputs)}
+    drafts |= {f"output:{k}": name for k, name in enumerate(outputs)}
     try:
-        return torch.onnx.export(
+        exported = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
-            input_names=None if input_names is None else list(input_names),
-            output_names=list(output_names),
+            input_names=list(drafts)[: len(inputs)],
+            output_names=list(drafts)[len(inputs) :],
             dynamic_shapes=shapes,
             custom_translation_table=translations(),
         )
+        proto = exported.model_proto
+        rename(proto, drafts)
+        return proto, exported.exported_program
     except LightRNNError:
         raise
     except Exception as error:  # as above
         raise ConversionError(
             f"torch.onnx cannot translate the module: {first_line(error)}"
         ) from error
-
-
-def output_names(torch: Any, program: Any) -> list[str]:
-    """Names by the place of each tensor in what the module returns."""
-    pytree = torch.utils._pytree
-    spec = program.call_spec.out_spec
-    kinds = [s.arg for s in program.graph_signature.output_specs if s.kind.name == "USER_OUTPUT"]
-    values = [getattr(k, "value", k) for k in kinds]
-    tree = pytree.tree_unflatten(values, spec)
-    names = []
-    for path, value in pytree.tree_flatten_with_path(tree)[0]:
-        if value is not None:
-            keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path]
-            names.append("_".join(keys if keys and not keys[0].isdigit() else ["output", *keys]))
-    return names
 
 
 @contextmanager
@@ -114,19 +102,3 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def arguments(torch: Any, module: Any, given: Any) -> Call:
-    """What a module is called with, from a tensor, a tuple or a mapping."""
-    if is_program(torch, module) and module.example_inputs and not len(given):
-        args, kwargs = module.example_inputs
-        return tuple(args), dict(kwargs)
-    if isinstance(given, torch.Tensor):
-        return (given,), {}
-    if isinstance(given, Mapping):
-        return (), dict(given)
-    return tuple(given), {}
-
-
-def is_program(torch: Any, module: Any) -> bool:
-    return isinstance(module, torch.export.ExportedProgram)

@@ -6,27 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lightrnn.errors import ConversionError
-from lightrnn.graph import Array, Graph
+from lightrnn.graph import Graph
 from lightrnn_converters.onnx_frontend import read
 from lightrnn_converters.optional import require
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.source import load
-from lightrnn_converters.torch_export import (
-    Call,
-    arguments,
-    export,
-    has_constraints,
-    is_program,
-    output_names,
-    quiet,
-    to_onnx,
-)
+from lightrnn_converters.torch_call import Call, example_call
+from lightrnn_converters.torch_carry import require_agreement_in_a_row, without_idle_states
+from lightrnn_converters.torch_export import export, has_constraints, quiet, to_onnx
+from lightrnn_converters.torch_names import chosen, distinct, input_names
+from lightrnn_converters.torch_names import outputs as outputs_of
 from lightrnn_converters.torch_nodes import TorchTensors
-from lightrnn_converters.torch_reference import TorchReference, evaluating
+from lightrnn_converters.torch_reference import TorchReference
 from lightrnn_converters.torch_sizes import Trials, sizes_of
+from lightrnn_converters.torch_state import check_start
+from lightrnn_converters.torch_subject import Subject, subject_of
+from lightrnn_converters.torch_untouched import evaluating
 from lightrnn_converters.verify import require_agreement
 
 
@@ -97,52 +93,70 @@ def graph_of(source: TorchGraph, *, verify: bool = True) -> Graph:
     """The converted graph of one module. Raises as `convert_torch` does."""
     torch = require("torch")
     require("onnxscript")
-    if not isinstance(source.module, torch.nn.Module) and not is_program(torch, source.module):
-        raise ConversionError(f"cannot convert a {type(source.module).__name__}, expected a module")
-    call = arguments(torch, source.module, source.example_inputs)
+    module = source.module
+    if isinstance(module, torch.export.ExportedProgram):
+        call = example_call(torch, module, source.example_inputs)
+        return _converted(torch, source, call, Subject(module, call, None), module, verify)
+    if not isinstance(module, torch.nn.Module):
+        raise ConversionError(f"cannot convert a {type(module).__name__}, expected a module")
+    call = example_call(torch, module, source.example_inputs)
+    with quiet():
+        subject = subject_of(torch, module, call, source.dynamic_shapes)
+
+    def attempt(ones_vary: bool) -> Graph:
+        with evaluating(module), quiet(), torch.no_grad():
+            program = export(
+                torch, subject.module, subject.call, subject.shapes, ones_vary=ones_vary
+            )
+        return _converted(torch, source, call, subject, program, verify)
+
     if not has_constraints(torch, source.dynamic_shapes):
         try:
-            return _graph(torch, source, call, ones_vary=True, verify=verify)
+            return attempt(ones_vary=True)
         except ConversionError:
-            if all(1 not in t.shape for t in _tensors(torch, call)):
+            if all(1 not in t.shape for t in call.tensors(torch)):
                 raise
-    return _graph(torch, source, call, ones_vary=False, verify=verify)
+    return attempt(ones_vary=False)
 
 
-def _graph(torch: Any, source: TorchGraph, call: Call, *, ones_vary: bool, verify: bool) -> Graph:
-    module, shapes = source.module, source.dynamic_shapes
-    with evaluating(module), quiet(), torch.no_grad():
-        program = module
-        if not is_program(torch, module):
-            program = export(torch, module, call, shapes, ones_vary=ones_vary)
-        outputs = list(source.output_names or output_names(torch, program))
-        exported = to_onnx(torch, program, source.input_names, outputs, shapes)
-    proto = exported.model_proto
-    names = [i.name for i in proto.graph.input]
-    sizes = sizes_of(program, names)
+def _converted(
+    torch: Any, source: TorchGraph, call: Call, subject: Subject, program: Any, verify: bool
+) -> Graph:
+    """The graph of a program, compared with the module."""
+    states = subject.states(torch)
+    names = input_names(program) if subject.inputs is None else list(subject.inputs)
+    own = chosen(names[: len(names) - len(states)], source.input_names, "input")
+    inputs = [*own, *states]
+    places = subject.output_names(torch, outputs_of(torch, program))
+    results = distinct(inputs, places[: len(places) - len(states)])
+    results = chosen(results, source.output_names, "output")
+    outputs = [*results, *states.values()]
+    with quiet(), torch.no_grad():
+        proto, translated = to_onnx(torch, program, inputs, outputs, subject.shapes)
+    sizes = sizes_of(program, inputs)
     sizes.declare(proto)
-    graph = read(load(proto), states=source.states)
-    if not verify:
-        return graph
-    run = module.module() if program is module else module
-    reference = TorchReference(run, names, list(graph.outputs), call)
-    with quiet():
-        trials = Trials(graph, reference, sizes, _examples(names, _tensors(torch, call)))
-    if trials.sizes != sizes:
-        trials.sizes.declare(proto)
-        graph = read(load(proto), states=source.states)
-    with quiet():
-        require_agreement(
-            graph, trials.done, "torch", lambda: TorchTensors(exported.exported_program, names)
-        )
+    pairs = {**states, **(source.states or {})}
+    graph = read(load(proto), states=pairs)
+    if verify:
+        run = program.module() if subject.module is program else subject.module
+        reference = TorchReference(run, inputs, outputs, subject.call)
+        examples = dict(zip(inputs, subject.call.arrays(torch), strict=True))
+        with quiet():
+            trials = Trials(graph, reference, sizes, examples)
+        settled = trials.sizes.with_fixed(list(states))
+        if settled != sizes:
+            settled.declare(proto)
+            graph = read(load(proto), states=pairs)
+        with quiet():
+            require_agreement(
+                graph, trials.done_within(settled), "torch",
+                lambda: TorchTensors(translated, inputs),
+            )  # fmt: skip
+    if states:
+        graph = without_idle_states(graph, list(states))
+        check_start(torch, subject.slots, set(graph.states))
+    if verify and subject.module is not program:
+        reference = TorchReference(source.module, own, results, call)
+        with quiet():
+            require_agreement_in_a_row(graph, reference, trials.done[0][0])
     return graph
-
-
-def _tensors(torch: Any, call: Call) -> list[Any]:
-    leaves = torch.utils._pytree.tree_leaves(call)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-
-def _examples(names: Sequence[str], tensors: Sequence[Any]) -> dict[str, Array]:
-    arrays = (np.asarray(t.detach().cpu().numpy()) for t in tensors)
-    return dict(zip(names, arrays, strict=True))

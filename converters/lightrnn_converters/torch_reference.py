@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,17 @@ import numpy as np
 from lightrnn.errors import ConversionError
 from lightrnn.graph import Array
 from lightrnn_converters.optional import require
+from lightrnn_converters.torch_call import Call
+from lightrnn_converters.torch_untouched import evaluating
 from lightrnn_converters.verify import ReferenceFailedError
 
 
 class TorchReference:
     """Calls a module on feeds. Raises ReferenceFailedError where the module raises.
 
-    inputs: names of the tensors among the leaves of (args, kwargs), in order.
-    outputs: names of the tensors that it returns, in order.
-    example: (args, kwargs) whose structure a call is given; by default the inputs one by one.
+    inputs: names of the tensors among the arguments of `call`, in order.
+    outputs: names of the tensors that the module returns, in order.
+    call: the form of a call; by default the inputs one by one.
     """
 
     def __init__(
@@ -27,25 +28,27 @@ class TorchReference:
         function: Callable[..., Any],
         inputs: Sequence[str],
         outputs: Sequence[str],
-        example: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        call: Call | None = None,
     ) -> None:
-        torch = require("torch")
-        if example is None:
-            example = (tuple(torch.zeros(()) for _ in inputs), {})
+        self._torch = require("torch")
         self._function = function
         self._inputs, self._outputs = list(inputs), list(outputs)
-        self._leaves, self._spec = torch.utils._pytree.tree_flatten(example)
+        self._call = call or Call(tuple(self._torch.zeros(()) for _ in inputs), {})
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        torch = require("torch")
-        names = iter(self._inputs)
-        leaves = [
-            torch.from_numpy(np.array(feeds[next(names)])) if isinstance(x, torch.Tensor) else x
-            for x in self._leaves
-        ]
-        args, kwargs = torch.utils._pytree.tree_unflatten(leaves, self._spec)
+        return next(self.in_a_row([feeds]))
+
+    def in_a_row(self, calls: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """The outputs of several calls, of which each finds the module as the last one left it."""
+        with evaluating(self._function):
+            for feeds in calls:
+                yield self._once(feeds)
+
+    def _once(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        torch = self._torch
+        args, kwargs = self._call.filled(torch, iter([feeds[name] for name in self._inputs]))
         try:
-            with torch.no_grad(), evaluating(self._function):
+            with torch.no_grad():
                 result = self._function(*args, **kwargs)
         except Exception as error:  # whatever the module raises
             raise ReferenceFailedError(f"{type(error).__name__}: {error}") from None
@@ -59,17 +62,3 @@ class TorchReference:
 
 def _array(leaf: Any) -> Array:
     return np.asarray(leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else leaf)
-
-
-@contextmanager
-def evaluating(module: Any) -> Iterator[None]:
-    """Put a module in evaluation mode and leave each submodule in its own mode afterwards."""
-    modules = list(module.modules()) if hasattr(module, "modules") else []
-    modes = [m.training for m in modules]
-    for m in modules:
-        m.training = False
-    try:
-        yield
-    finally:
-        for m, mode in zip(modules, modes, strict=True):
-            m.training = mode

@@ -46,6 +46,21 @@ class Sizes:
         dims = {n: tuple(_replaced(d, values) for d in dims) for n, dims in self.dims.items()}
         return Sizes(dims, {s: v for s, v in self.example.items() if s not in values})
 
+    def with_fixed(self, names: Sequence[str]) -> Sizes:
+        """The sizes with those fixed that only inputs of these names have."""
+        free = [d for n, dims in self.dims.items() if n not in names for d in dims]
+        elsewhere = set().union(*(d.free_symbols for d in free if not isinstance(d, int)))
+        own = {s: v for s, v in self.example.items() if s not in elsewhere}
+        return self.replaced(_integers(own))
+
+    def fits(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether inputs of these shapes have the sizes that are fixed."""
+        return all(
+            not isinstance(d, int) or d == size
+            for name, dims in self.dims.items()
+            for d, size in zip(dims, shapes[name], strict=True)
+        )
+
     def declare(self, proto: Any) -> None:
         """Write the sizes of a model's inputs; symbols are called after their first place."""
         sympy = require("sympy")
@@ -128,6 +143,10 @@ class Trials:
         for choice in (0, -1):
             self._try({s: values[choice] for s, values in found.items()})
         self._try(dict.fromkeys(found, 1))
+
+    def done_within(self, sizes: Sizes) -> list[Trial]:
+        """Those of the trials whose inputs have the sizes that are fixed in `sizes`."""
+        return [t for t in self.done if sizes.fits({n: a.shape for n, a in t[0].items()})]
 
     def _settle(self) -> dict[Any, list[int]]:
         """Join or fix the symbols that cannot vary alone; other sizes for those that are left."""
