@@ -42,7 +42,14 @@ class ConversionError(LightRNNError, ValueError):
 
 
 class VerificationError(ConversionError):
-    """A converted model and its source give different results."""
+    """A converted model and its source give different results.
+
+    report: what was compared, where both ran; else None.
+    """
+
+    def __init__(self, message: str, report: object | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class NativeError(LightRNNError, RuntimeError):

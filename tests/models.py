@@ -29,7 +29,7 @@ class Example:
     sizes: tuple[tuple[int, int], ...] = ((3, 4), (2, 7), (5, 2))
     native: bool = True
     plain: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def module(self) -> nn.Module:
         """The module with seeded weights, in evaluation mode."""

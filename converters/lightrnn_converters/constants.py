@@ -25,6 +25,8 @@ def element_type(elem_type: int, *, carried: bool = False) -> np.dtype[Any]:
 
     if carried and elem_type in NARROW:
         return NARROW[elem_type].carrier
+    if elem_type not in TensorProto.DataType.values():
+        raise UnsupportedError(f"element type {elem_type} is not supported")
     name = TensorProto.DataType.Name(elem_type).lower()
     if name not in ("bfloat16", "string") and not name.startswith(("float8", "complex")):
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from lightrnn.errors import GraphError
-from lightrnn.graph import Array, Graph, TensorType
+from lightrnn.graph import Array, Dim, Graph, Shape, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
 
@@ -19,10 +22,22 @@ _CARRIES = frozenset({
 })  # fmt: skip
 """Operators whose results hold nothing but elements of their data inputs."""
 
+Dimension: TypeAlias = str | tuple[str, int]
+"""A size that may vary: its name, or the input and axis that have it."""
+
+MOST_TRIED = 200
+"""How many sizes are tried for all inputs together."""
+
+MOST_ELEMENTS = 2**22
+"""How many elements inputs may have to be tried."""
+
+MOST_BETWEEN = 2**23
+"""How many elements any tensor may have that depends on them."""
+
 SIZES = ((3, 1), (6, 2), (1, 0))
 """Sizes to try for dimensions of no fixed size: the first one's, and the step to each next."""
 
-LARGE_SIZES = ((64, 8), (512, 64))
+LARGE_SIZES = ((64, 8), (512, 64), (576, 0))
 """Sizes to try where a model runs at none of `SIZES`."""
 
 
@@ -39,21 +54,95 @@ class Limits:
 
 
 def shapes(graph: Graph, first: int, step: int) -> dict[str, tuple[int, ...]]:
-    """Shapes for all inputs in which dimensions of equal names are equal and others are not."""
-    sizes: dict[object, int] = {}
-    found = {}
+    """Shapes for all inputs in which dimensions of equal names are equal and others are not.
+
+    Sizes are `first` and up, or, where no node takes that one, a size that occurs in a constant.
+    Raises GraphError where no sizes are found.
+    """
+    free = list(dict.fromkeys(
+        _key(name, axis, dim)
+        for name, kind in graph.inputs.items()
+        for axis, dim in enumerate(_ranked(name, kind))
+        if not isinstance(dim, int)
+    ))  # fmt: skip
+    usual = {key: first + step * k for k, key in enumerate(free)}
+    if _fits(graph, usual):
+        return _shapes(graph, usual)
+    left = itertools.count(MOST_TRIED, -1)
+
+    def search(sizes: dict[Dimension, int]) -> dict[Dimension, int] | None:
+        if len(sizes) == len(free):
+            return sizes
+        key = free[len(sizes)]
+        for size in dict.fromkeys((usual[key], *others)):
+            trial = {**sizes, key: size}
+            if next(left) > 0 and _fits(graph, trial):
+                found = search(trial)
+                if found is not None:
+                    return found
+        return None
+
+    others = _sizes_of_constants(graph)
+    found = search({}) if free else None
+    if found is None:
+        raise GraphError("no sizes of its inputs are found that all nodes take: pass feeds")
+    return _shapes(graph, found)
+
+
+def _ranked(name: str, kind: TensorType) -> Shape:
+    if kind.shape is None:
+        raise GraphError(f"the rank of input {name!r} is not known: pass feeds")
+    return kind.shape
+
+
+def _key(name: str, axis: int, dim: Dim) -> Dimension:
+    return dim if isinstance(dim, str) else (name, axis)
+
+
+def _with_sizes(graph: Graph, sizes: Mapping[Dimension, int]) -> dict[str, TensorType]:
+    """Types of the inputs, with these sizes."""
+    types = {}
     for name, kind in graph.inputs.items():
-        if kind.shape is None:
-            raise GraphError(f"the rank of input {name!r} is not known: pass feeds")
-        shape = []
-        for axis, dim in enumerate(kind.shape):
-            if isinstance(dim, int):
-                shape.append(dim)
-            else:
-                key = dim if dim is not None else (name, axis)
-                shape.append(sizes.setdefault(key, first + step * len(sizes)))
-        found[name] = tuple(shape)
-    return found
+        shape = tuple(
+            d if isinstance(d, int) else sizes.get(_key(name, k, d), d)
+            for k, d in enumerate(_ranked(name, kind))
+        )
+        types[name] = replace(kind, shape=shape)
+    return types
+
+
+def _shapes(graph: Graph, sizes: Mapping[Dimension, int]) -> dict[str, tuple[int, ...]]:
+    return {name: kind.sizes for name, kind in _with_sizes(graph, sizes).items()}
+
+
+def _fits(graph: Graph, sizes: Mapping[Dimension, int]) -> bool:
+    """Whether all nodes may take inputs of these sizes, and the inputs are of a sensible size."""
+    types = _with_sizes(graph, sizes)
+    if sum(map(_elements, types.values())) > MOST_ELEMENTS:
+        return False
+    try:
+        found = check(replace(graph, inputs=types), build)
+    except GraphError:
+        return False
+    return all(
+        _elements(kind) <= MOST_BETWEEN
+        for name, kind in found.items()
+        if name not in graph.constants
+    )
+
+
+def _elements(kind: TensorType) -> int:
+    return math.prod(d for d in kind.shape or () if isinstance(d, int))
+
+
+def _sizes_of_constants(graph: Graph) -> tuple[int, ...]:
+    """Sizes that a model may demand: those of its weights, and those in its lists of sizes."""
+    found: set[int] = set()
+    for value in graph.constants.values():
+        found.update(value.shape)
+        if value.dtype.kind == "i" and value.size <= 16:
+            found.update(int(v) for v in value.flat)
+    return tuple(sorted(size for size in found if 1 < size <= 4096))
 
 
 def fill(

@@ -8,7 +8,7 @@ from typing import Any
 from lightrnn.errors import ConversionError
 from lightrnn.graph import OPSET
 from lightrnn.ops import REGISTRY
-from lightrnn_converters.optional import require
+from lightrnn_converters.optional import first_line, require
 
 OLDEST = 7
 """The oldest opset that is converted; operators of earlier ones broadcast by attributes."""
@@ -45,10 +45,10 @@ def lift(model: Any) -> Any:
             raise ConversionError(f"the model has opset {opset}, expected {OLDEST} to {OPSET}")
         else:
             model = version_converter.convert_version(model, target)
-    except (RuntimeError, ValueError, IndexError) as error:
-        if isinstance(error, ConversionError):
-            raise
-        first = str(error).strip().splitlines()[0]
+    except ConversionError:
+        raise
+    except Exception as error:  # onnx's C++ raises classes of several modules
+        first = first_line(error)
         raise ConversionError(f"opset {opset} cannot be lifted to {target}: {first}") from None
     return _write_out(model)
 
@@ -115,7 +115,7 @@ def _without(model: Any, op: str) -> Any | None:
         typed.graph.value_info.extend(_value_info(i) for i in typed.graph.initializer)
         _fill_in_defaults(typed, op)
         written = inliner.inline_selected_functions(typed, [("", op)], inline_schema_functions=True)
-    except (RuntimeError, ValueError):
+    except Exception:  # as above; the reader names the operator
         return None
     return None if op in _missing(written) else written
 

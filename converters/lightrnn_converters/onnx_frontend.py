@@ -14,12 +14,15 @@ from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
 from lightrnn.ops.narrow import NARROW
-from lightrnn_converters import constants, microsoft
+from lightrnn_converters import constants, dimensions, microsoft
+from lightrnn_converters.bound import record
 from lightrnn_converters.lift import lift
+from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
 from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
+from lightrnn_converters.sizes import finer
 from lightrnn_converters.source import Source, load
 from lightrnn_converters.verify import verify_onnx
 
@@ -45,8 +48,9 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16 or int8.
-    bind: input name to the value that it always has; what depends on it is computed now.
-    dims: name of a dimension to its only size.
+    bind: input name to the value that it always has; what depends on it is computed now. The file's
+    metadata lists them.
+    dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.
     states: input name to the output that feeds it at the next step.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
     verify: compare with onnxruntime, where it is installed, before the file is written.
@@ -73,7 +77,9 @@ def convert_onnx(
         for name, (model, values) in references.items():
             loose = microsoft.APPROXIMATE if microsoft.is_approximate(model) else RTOL
             verify_onnx(graphs[name], model, values, loose)
-    save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
+    values = {name: fixed for name, (_, fixed) in references.items()}
+    given = {**record(values), **(metadata or {})}
+    save(destination, graphs, dtype=dtype, text=text, metadata=given)
 
 
 def read(
@@ -87,15 +93,19 @@ def read(
     declared = _inputs(model.graph, dims or {})
     fixed = _bound(declared, bind or {})
     lifted = lift(model).graph
-    reader = Reader()
+    reader = Reader(places(model.graph))
     numbers = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
     for name, kind in declared.items():
         reader.declare(name, kind, numbers[name])
         if name in fixed:
             reader.know(name, fixed[name])
     names = reader.read(lifted, {name: name for name in declared})
+    seen: set[str] = set()
     for output in lifted.output:
         _require_tensor(output, "output")
+        if output.name in seen:
+            raise ConversionError(f"output {output.name!r} is listed twice")
+        seen.add(output.name)
         if output.name not in names:
             raise ConversionError(f"output {output.name!r} is not computed")
     graph = Graph(
@@ -109,7 +119,7 @@ def read(
     graph = _refuse_problems(graph, reader)
     _note_outputs(model.graph, graph)
     _note_carried(model.graph)
-    return checked(simplify(graph))
+    return checked(_with_equal_sizes(simplify(graph), reader.types))
 
 
 def checked(graph: Graph) -> Graph:
@@ -119,7 +129,17 @@ def checked(graph: Graph) -> Graph:
     except GraphError as error:
         raise ConversionError(f"the converted graph is not valid: {error}") from error
     return replace(
-        graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()}
+        graph, outputs={n: _valueless(finer(types.get(n, t), t)) for n, t in graph.outputs.items()}
+    )
+
+
+def _with_equal_sizes(graph: Graph, types: Mapping[str, TensorType]) -> Graph:
+    """The graph with one name in its signature for sizes that its nodes take for one."""
+    sizes = dimensions.same(graph.nodes, types)
+    return replace(
+        graph,
+        inputs={n: dimensions.renamed(t, sizes) for n, t in graph.inputs.items()},
+        outputs={n: dimensions.renamed(t, sizes) for n, t in graph.outputs.items()},
     )
 
 
@@ -147,8 +167,8 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
         types[value.name] = TensorType(dtype, shape)
-    named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
-    _check_names(dims, named, "dimension")
+    types = dimensions.named(types)
+    _check_names(dims, dimensions.names(types), "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
 
 
@@ -206,6 +226,23 @@ def _check_states(graph: Graph) -> None:
     for name, output in graph.states.items():
         _check_names({name: output}, graph.inputs, "input")
         _check_names({output: name}, graph.outputs, "output")
+        before, after = graph.inputs[name], graph.outputs[output]
+        if not _may_be_one(before, after):
+            raise ConversionError(
+                f"state {name!r} is {before}, and {output!r}, which is to feed it, is {after}"
+            )
+
+
+def _may_be_one(a: TensorType, b: TensorType) -> bool:
+    """Whether tensors of both types can be one tensor."""
+    if a.dtype != b.dtype:
+        return False
+    if a.shape is None or b.shape is None:
+        return True
+    return len(a.shape) == len(b.shape) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int))
+        for x, y in zip(a.shape, b.shape, strict=True)
+    )
 
 
 def _refuse_problems(graph: Graph, reader: Reader) -> Graph:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightrnn.errors import ConversionError
 
-_EXTRAS = {"onnx": "onnx", "onnxruntime": "verify", "torch": "torch", "onnxscript": "torch"}
+_EXTRAS = {"onnx": "onnx", "onnxruntime": "verify", "torch": "torch", "onnxscript": "torch",
+           "sympy": "torch"}  # fmt: skip
 
 
 def require(module: str) -> Any:
@@ -19,3 +20,9 @@ def require(module: str) -> Any:
         raise ConversionError(
             f"{package} is not installed: pip install 'lightrnn[{_EXTRAS[package]}]'"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -8,17 +8,20 @@ cannot be read are kept, with the reason, until it is known whether anything nee
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lightrnn.errors import DataError, GraphError, UnsupportedError
+from lightrnn.errors import UnsupportedError
+from lightrnn.format.limits import NAME_LENGTH
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
 from lightrnn_converters import constants, control, microsoft, sequences
 from lightrnn_converters.narrow import NarrowTensors
+from lightrnn_converters.sizes import Sizes
 
 EXTENSIONS = {("lightrnn", "LSTM")}
 """Operators of other domains that lightrnn has: LSTM with a ninth input, `projection`."""
@@ -28,6 +31,12 @@ KEPT = frozenset({"DequantizeLinear", "If", "Loop", "Scan"})
 they may take for ever.
 """
 
+MOST_FOLDED = 2**28
+"""How many elements a tensor may have that is computed from constants."""
+
+BAD = (ValueError, TypeError, KeyError, IndexError, OverflowError, ZeroDivisionError, MemoryError)
+"""What reading and computing raise for nodes that are not right; lightrnn's own errors are such."""
+
 
 @dataclass
 class Reader:
@@ -36,21 +45,24 @@ class Reader:
     constants: values by name. types: what is known of each tensor.
     problems: why a node cannot be computed, by the node's place among `nodes`.
     narrow: tensors whose element type graphs lack. known_sequences: those that tensors
-    stand for.
+    stand for. places: where in their source nodes come from, by name.
     """
 
+    places: Mapping[str, str] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
     narrow: NarrowTensors = field(default_factory=NarrowTensors)
     known_sequences: dict[str, sequences.Value] = field(default_factory=dict)
+    _sizes: Sizes = field(default_factory=Sizes)
     _taken: set[str] = field(default_factory=set)
+    _reserved: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def inner(self) -> Reader:
         """A reader for a graph inside a node: no name is in both."""
-        return Reader(_taken=self._taken, _numbers=self._numbers)
+        return Reader(_taken=self._taken, _reserved=self._reserved, _numbers=self._numbers)
 
     def needed_problems(self, outputs: Iterable[str]) -> list[str]:
         """Why outputs cannot be computed, for each node that they need."""
@@ -66,6 +78,7 @@ class Reader:
     def read(self, graph: Any, scope: Mapping[str, str]) -> dict[str, str]:
         """Read initializers and nodes. scope: names here to names in the result; returned grown."""
         names = dict(scope)
+        self._reserved.update(name for node in graph.node for name in node.output)
         for proto in graph.initializer:
             self._initializer(proto, self.fresh_name(proto.name, names))
         for proto in graph.sparse_initializer:
@@ -91,11 +104,11 @@ class Reader:
         try:
             node = self.narrow.admit(node)
             operator = build(node)
+            types = self._infer(node, operator)
             known = all(not i or i in self.constants for i in node.inputs)
             if known and node.op not in KEPT:
-                return self._fold(node, operator)
-            types = self._infer(node, operator)
-        except (GraphError, DataError) as error:
+                return self._fold(node, operator, types)
+        except BAD as error:
             return self._fail(node, str(error).removeprefix(f"{node}: "))
         if types is not None and all(t.value is not None for t in types):
             values = [t.value for t in types if t.value is not None]
@@ -106,7 +119,10 @@ class Reader:
         self.nodes.append(node)
         return None
 
-    def _fold(self, node: Node, operator: Any) -> None:
+    def _fold(self, node: Node, operator: Any, types: tuple[TensorType, ...] | None) -> None:
+        for kind in types or ():
+            if kind.is_concrete and math.prod(kind.sizes) > MOST_FOLDED:
+                raise UnsupportedError(f"its result of type {kind} is too large for a constant")
         with np.errstate(all="ignore"):
             inputs = (self.constants[i] if i else None for i in node.inputs)
             self._learn(node, operator.evaluate(*inputs))
@@ -121,18 +137,23 @@ class Reader:
         given = [self.types.get(i) if i else None for i in node.inputs]
         if any(i and t is None for i, t in zip(node.inputs, given, strict=True)):
             return None
-        types: tuple[TensorType, ...] = operator.infer(given)
-        return types
+        types: tuple[TensorType, ...] = tuple(operator.infer(given))
+        value = self._sizes.follow(node, operator, given)
+        if value is not None:
+            return (TensorType.of(value.astype(types[0].dtype)),)
+        return self._sizes.refined(node, given, types)
 
     def _fail(self, node: Node, reason: str) -> None:
-        self.problems[len(self.nodes)] = f"{node}: {reason}"
+        place = self.places.get(node.origin)
+        where = f" ({place})" if place else ""
+        self.problems[len(self.nodes)] = f"{node}{where}: {reason}"
         self.nodes.append(node)
 
     def _initializer(self, proto: Any, name: str) -> None:
         try:
             self.narrow.note(name, proto.data_type)
             self.know(name, constants.tensor(proto))
-        except UnsupportedError as error:
+        except BAD as error:
             self._fail(Node("Constant", (), (name,), origin=name), str(error))
 
     def fresh_name(self, name: str, names: dict[str, str]) -> str:
@@ -144,13 +165,13 @@ class Reader:
     def _fresh(self, hint: str) -> str:
         while True:
             name = f"{hint}:{next(self._numbers)}"
-            if name not in self._taken:
+            if name not in self._taken and name not in self._reserved:
                 return name
 
     def _node(self, proto: Any, names: dict[str, str]) -> None:
         inputs = tuple(names.get(i, i) for i in proto.input)
         outputs = tuple(self.fresh_name(o, names) if o else "" for o in proto.output)
-        origin = proto.name or next((o for o in proto.output if o), "")
+        origin = (proto.name or next((o for o in proto.output if o), ""))[:NAME_LENGTH]
         node = Node(proto.op_type, _trimmed(inputs), _trimmed(outputs), {}, origin)
         special = getattr(self, f"_read_{proto.op_type.lower()}", None)
         try:
@@ -158,11 +179,13 @@ class Reader:
                 if proto.domain == microsoft.DOMAIN and proto.op_type in microsoft.REWRITES:
                     return self._rewrite(node, proto)
                 if (proto.domain, proto.op_type) not in EXTENSIONS:
-                    raise UnsupportedError(f"operators of domain {proto.domain!r}")
+                    raise UnsupportedError(
+                        f"operators of domain {proto.domain!r} are not supported"
+                    )
             elif special is not None:
                 return special(node, proto, names)
             self.emit(Node(node.op, node.inputs, node.outputs, _attributes(proto), origin))
-        except UnsupportedError as error:
+        except BAD as error:
             self._fail(node, str(error))
         return None
 

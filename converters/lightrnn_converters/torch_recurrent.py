@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from lightrnn.errors import UnsupportedError
 from lightrnn_converters.torch_packed import PackedSequences
 
 _COMMON = "Tensor[] params, Tensor? lengths, bool has_biases, int num_layers, bool bidirectional"
@@ -31,9 +32,11 @@ _SCHEMAS = {
 }
 
 
-def _fake_lstm(x: Any, h0: Any, c0: Any, *rest: Any) -> tuple[Any, Any, Any]:
-    y, h_n = _fake_recurrent(x, h0, *rest)
-    return y, h_n, x.new_empty(c0.shape[0], x.shape[1], c0.shape[2])
+def _fake_lstm(x: Any, h0: Any, c0: Any, params: Any, *rest: Any) -> tuple[Any, Any, Any]:
+    y, h_n = _fake_recurrent(x, h0, params, *rest)
+    wanted = (h0.shape[0], x.shape[1], params[1].shape[0] // 4)
+    _require("initial cell state", c0.shape, wanted)
+    return y, h_n, x.new_empty(wanted)
 
 
 def _fake_recurrent(
@@ -41,8 +44,19 @@ def _fake_recurrent(
     bidirectional: bool, relu: bool = False,
 ) -> tuple[Any, Any]:  # fmt: skip
     directions = 2 if bidirectional else 1
-    y = x.new_empty(x.shape[0], x.shape[1], directions * h0.shape[2])
-    return y, x.new_empty(h0.shape[0], x.shape[1], h0.shape[2])
+    time, batch, size = x.shape[0], x.shape[1], params[1].shape[1]
+    _require("input", x.shape, (time, batch, params[0].shape[1]))
+    _require("initial state", h0.shape, (num_layers * directions, batch, size))
+    if lengths is not None:
+        _require("lengths", lengths.shape, (batch,))
+    y = x.new_empty(time, batch, directions * size)
+    return y, x.new_empty(num_layers * directions, batch, size)
+
+
+def _require(what: str, found: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Make sizes equal, those that are still free included."""
+    if len(found) != len(wanted) or any(a != b for a, b in zip(found, wanted, strict=True)):
+        raise UnsupportedError(f"{what} of shape {list(found)}, expected {list(wanted)}")
 
 
 def _fake_unpad(y: Any, lengths: Any) -> Any:

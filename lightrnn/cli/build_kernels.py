@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         print("compiling; this takes some minutes", file=sys.stderr)
     level = _build(path)
-    print(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
+    say(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
     if os.path.exists(library.PACKAGED):
         logging.getLogger("lightrnn").warning(
             "%s came with lightrnn and is loaded instead", library.PACKAGED

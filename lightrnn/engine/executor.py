@@ -19,7 +19,7 @@ from lightrnn.engine.arena import (
     call_without_gil,
 )
 from lightrnn.engine.control import PreparedControl
-from lightrnn.engine.dispatch import frame_call, signature_call
+from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
 from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
@@ -59,36 +59,60 @@ class Executor:
         except IndexError:
             arena = Arena()
         try:
-            frame = arena.frames.get(plan) or self._new_frame(arena, plan)
+            frame = self.frame(arena, plan)
             for place, array in zip(frame.inputs, arrays):  # noqa: B905
                 place[...] = array
-            if frame.whole:
-                self._short(frame.whole)
-                if frame.status[0]:
-                    _raise(frame)
-            else:
-                self._run_steps(frame)
+            self._execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
             return [place.copy() for place in frame.outputs]
         finally:
             self._arenas.append(arena)
 
-    def _new_frame(self, arena: Arena, plan: Plan) -> Frame:
-        frame = arena.make_frame(plan, self._library.addresses)
-        if frame.whole:
-            arena.calls[plan.key] = frame_call(frame, self._short, _raise)
-        return frame
+    def frame(self, arena: Arena, plan: Plan) -> Frame:
+        """The frame of a plan in an arena, made where there is none."""
+        found = arena.frames.get(plan)
+        if found is None:
+            found = arena.make_frame(plan, self._library.addresses)
+            if found.whole:
+                arena.calls[plan.key] = frame_call(found, self._short, _raise)
+        return found
 
     def dispatcher(
         self,
         prepared: Prepared,
         names: Sequence[str],
-        otherwise: Callable[[Mapping[str, Any]], dict[str, Array]],
-    ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+        otherwise: Callable[[Mapping[str, Any]], Results],
+    ) -> Callable[[Mapping[str, Any]], Results]:
         """A function of inputs by name; what is not ready to run goes to `otherwise`."""
         dtypes = [prepared.graph.inputs[name].dtype for name in names]
         return signature_call(names, dtypes, prepared, self._arenas, otherwise)
+
+    def carrying(
+        self, frame: Frame, inputs: int, outputs: int, carry: Carry
+    ) -> Callable[..., Results]:
+        """A function of the first inputs that gives the first outputs, then moves `carry`."""
+        if frame.whole:
+            return frame_call(frame, self._short, _raise, inputs, outputs, carry)
+        named = list(zip(frame.plan.names[:outputs], frame.outputs, strict=False))
+
+        def call(*arrays: Array) -> Results:
+            for place, array in zip(frame.inputs, arrays):  # noqa: B905
+                place[...] = array
+            self._execute(frame)
+            carry[0][...] = carry[1]
+            return {name: place.copy() for name, place in named}
+
+        return call
+
+    def _execute(self, frame: Frame) -> None:
+        """Compute the outputs of a frame whose inputs are in their places, up to its tail."""
+        if frame.whole:
+            self._short(frame.whole)
+            if frame.status[0]:
+                _raise(frame)
+        else:
+            self._run_steps(frame)
 
     def _run_steps(self, frame: Frame) -> None:
         for step in frame.steps:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -10,6 +12,7 @@ from math import prod
 import numpy as np
 
 from lightrnn.engine.bind import Binder
+from lightrnn.engine.branches import Decisions, has_branches
 from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
 from lightrnn.engine.fuse_attention import fuse_attention
@@ -72,11 +75,15 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 
 
 class PackedStore:
-    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+    """Packed constants of one model, by source arrays and layout, shared by all its plans.
+
+    lock: held while a plan is made.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
+        _STORES.add(self)
 
     def get(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -90,6 +97,19 @@ class PackedStore:
             return found[1]
 
 
+_STORES: weakref.WeakSet[PackedStore] = weakref.WeakSet()
+
+
+def _unlock_stores() -> None:
+    """In a forked child: the thread that held a lock is not there to release it."""
+    for store in _STORES:
+        store.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_stores)
+
+
 class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
@@ -99,10 +119,12 @@ class Prepared:
         store: PackedStore,
         lasting: Collection[str] | None = None,
         encodings: Mapping[str, str] | None = None,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
         """lasting: the constants that are the model's own, not one plan's; by default all.
 
         encodings: how constants are stored that are not stored as they are.
+        carried: inputs that hold states and the outputs that hold them afterwards.
         """
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
@@ -112,6 +134,8 @@ class Prepared:
         steps = fuse_attention(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._decided: dict[tuple[bool, ...], Prepared] = {}
+        self.carried = dict(carried or {})
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)
@@ -134,11 +158,28 @@ class Prepared:
         with self._store.lock:
             found = self.plans.get(shapes)
             if found is None:
-                found = Binder(self).bind(shapes)
+                found = self._bound(shapes)
                 while len(self.plans) >= MAX_PLANS:
                     del self.plans[next(iter(self.plans))]
                 self.plans[shapes] = found
             return found
+
+    def _bound(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """A plan of the graph, or of the graph with the branches that these shapes decide."""
+        if not has_branches(self.graph):
+            return Binder(self).bind(shapes)
+        made = Decisions.of(self.graph, shapes)
+        taken = tuple(made.taken)
+        if taken not in self._decided:
+            while len(self._decided) >= MAX_PLANS:
+                del self._decided[next(iter(self._decided))]
+            outputs = tuple(self.graph.outputs)
+            graph = prune(fold(prune(made.graph, outputs)), outputs)
+            lasting = {*self.lasting, *made.own}
+            self._decided[taken] = Prepared(
+                graph, self._store, lasting, self.encodings, self.carried
+            )
+        return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -172,9 +213,15 @@ def prepare(
     outputs: Sequence[str],
     store: PackedStore,
     encodings: Mapping[str, str] | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them.
+
+    carried: inputs that hold states and the outputs that hold them afterwards, where a session is
+    to keep them in its memory.
+    """
+    pruned = prune(fold(prune(graph, outputs)), outputs)
+    return Prepared(pruned, store, None, encodings, carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

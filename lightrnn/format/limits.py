@@ -4,6 +4,8 @@ HEADER_BYTES = 100_000_000
 TENSORS = 100_000
 GRAPHS = 100
 NODES = 200_000
+SIGNATURE = 1000
+"""Inputs of a graph, and outputs."""
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000

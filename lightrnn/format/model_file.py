@@ -12,14 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lightrnn.errors import FormatError
-from lightrnn.format import container, limits
+from lightrnn.format import container, encodings, limits
 from lightrnn.format.schema import checked_name, graph_from_json, graph_to_json
 from lightrnn.graph import OPSET, OPSETS, Array, Graph
 
 VERSION = 1
-ENCODINGS = {"float16": "F16", "bfloat16": "BF16"}
-"""Types in which a float32 constant can be stored, and their codes in the file."""
-
 _OURS = ("format", "version", "opset", "producer", "graphs", "text", "encodings")
 
 
@@ -29,7 +26,8 @@ class ModelFile:
 
     graphs: by name, the first is the one that runs by default; equal names of constants in
     different graphs are one tensor. text: task, tokenizer, labels, as JSON, or None. metadata: the
-    user's own keys. encodings: float32 constants that are stored as "float16" or "bfloat16".
+    user's own keys. encodings: float32 constants that are stored otherwise, and how (see
+    lightrnn.format.encodings).
     """
 
     graphs: Mapping[str, Graph]
@@ -83,15 +81,17 @@ def read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
 def _read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
     stored, metadata = container.read(container.open_data(source))
     _check_identity(metadata)
-    encodings = _encodings(metadata.get("encodings", "{}"), stored)
-    tensors = {n: _decoded(n, t, encodings.get(n)) for n, t in stored.items()}
+    encoded = _object(metadata.get("encodings", "{}"), "encodings")
+    encodings.check(encoded, stored)
+    scales = set(encodings.scales_of(encoded))
+    tensors = {n: encodings.decoded(n, encoded.get(n), stored) for n in stored if n not in scales}
     graphs = _graphs(metadata["graphs"], tensors)
     used = {c for graph in every_graph(graphs) for c in graph.constants}
-    if unused := sorted(set(stored) - used):
+    if unused := sorted(set(tensors) - used):
         raise FormatError(f"tensor {unused[0]!r} belongs to no graph")
     text = _object(metadata["text"], "text") if "text" in metadata else None
     own = {k: v for k, v in metadata.items() if k not in _OURS}
-    return ModelFile(graphs, text, own, metadata.get("producer", ""), encodings)
+    return ModelFile(graphs, text, own, metadata.get("producer", ""), encoded)
 
 
 def every_graph(graphs: Mapping[str, Graph]) -> Iterator[Graph]:
@@ -141,40 +141,6 @@ def _graphs(text: str, tensors: Mapping[str, Array]) -> dict[str, Graph]:
     return graphs
 
 
-def _encodings(text: str, stored: Mapping[str, container.Tensor]) -> dict[str, str]:
-    encodings = _object(text, "encodings")
-    for name, encoding in encodings.items():
-        if name not in stored:
-            raise FormatError(
-                f"encodings name the tensor {container.shown(name)}, which the file lacks"
-            )
-        if ENCODINGS.get(encoding if isinstance(encoding, str) else "") != stored[name].code:
-            raise FormatError(
-                f"tensor {name!r} is {stored[name].code} "
-                f"with the encoding {container.shown(encoding)}"
-            )
-    return encodings
-
-
-def _decoded(name: str, tensor: container.Tensor, encoding: str | None) -> Array:
-    if encoding is None:
-        if tensor.code == "BF16":
-            raise FormatError(f"tensor {name!r} is BF16 without an encoding")
-        return tensor.array
-    return _widened(tensor)
-
-
-def _widened(tensor: container.Tensor) -> Array:
-    """A float16 or bfloat16 tensor as float32, read-only."""
-    if tensor.code == "F16":
-        array = tensor.array.astype(np.float32)
-    else:
-        bits = tensor.array.astype(np.uint32)
-        array = np.left_shift(bits, 16, out=bits).view(np.float32)
-    array.flags.writeable = False
-    return array
-
-
 def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
     codes = {dtype.newbyteorder("="): code for code, dtype in container.CODES.items()}
     codes[np.dtype(np.uint16)] = "U16"
@@ -191,28 +157,15 @@ def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
     for name, encoding in model.encodings.items():
         if name not in tensors:
             raise FormatError(f"encodings name the constant {name!r}, which no graph has")
-        tensors[name] = _encoded(name, tensors[name].array, encoding)
+        more = encodings.encoded(name, tensors[name].array, encoding)
+        if clash := next((n for n in more if n != name and n in tensors), None):
+            raise FormatError(f"a constant has the name {clash!r}, which scales need")
+        tensors.update(more)
     return tensors
 
 
 def _same(a: Array, b: Array) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def _encoded(name: str, array: Array, encoding: str) -> container.Tensor:
-    if array.dtype != np.float32 or encoding not in ENCODINGS:
-        raise FormatError(f"constant {name!r} of {array.dtype} cannot be stored as {encoding!r}")
-    if encoding == "float16":
-        with np.errstate(over="ignore"):
-            tensor = container.Tensor("F16", array.astype(np.float16))
-    else:
-        bits = array.view(np.uint32)
-        nearest = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
-        quiet = np.where(np.isnan(array), (bits >> 16) | 0x40, nearest)
-        tensor = container.Tensor("BF16", quiet.astype(np.uint16))
-    if np.isinf(_widened(tensor)[np.isfinite(array)]).any():
-        raise FormatError(f"constant {name!r} has values too large for {encoding}")
-    return tensor
 
 
 def _metadata(model: ModelFile) -> dict[str, str]:

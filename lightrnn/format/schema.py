@@ -107,7 +107,7 @@ def _check_order(graph: Graph, what: str) -> None:
 
 def _types(value: Any, what: str) -> dict[str, TensorType]:
     types: dict[str, TensorType] = {}
-    for entry in _list(value, what, limits.TENSORS):
+    for entry in _list(value, what, limits.SIGNATURE):
         fields = _object(entry, {"name", "dtype", "shape"}, f"one of the {what}")
         name = checked_name(fields["name"], f"one of the {what}")
         if name in types:

@@ -9,7 +9,7 @@ lane of its own. One query is always one thread's, over the same blocks of keys.
 from __future__ import annotations
 
 from lightrnn.kernels.copy import transpose_plane
-from lightrnn.kernels.gemm import multiply, share
+from lightrnn.kernels.gemm import FLOAT32, multiply, share
 from lightrnn.kernels.simd import (
     at,
     broadcast,
@@ -28,7 +28,7 @@ from lightrnn.kernels.simd import (
 )
 from lightrnn.kernels.tiling import TARGET, TILES, load_some, make_tile, store_some
 from lightrnn.kernels.vmath import exp, tanh
-from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES, WEIGHTS
+from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES
 
 ROWS, PANELS = TILES[TARGET][0]
 ROWS_B = TILES[TARGET][1][0]
@@ -39,7 +39,6 @@ QUERIES = 16 * PANELS
 """Queries of a block, each in a lane of its own."""
 assert QUERIES <= MOST_QUERIES
 _INFINITY = float("inf")
-_FLOAT32 = WEIGHTS.index("float32")
 
 
 @inlined
@@ -224,21 +223,21 @@ def _add_value_tiles(v, v_row, weights, out, v_size, n, panels):
         p, o = at(v, d), at(out, d * QUERIES)
         if v_size - d >= ROWS:
             if panels == PANELS:
-                _tile(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _tile(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             else:
-                _narrow(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _narrow(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             d += ROWS
         elif v_size - d >= ROWS_B:
             if panels == PANELS:
-                _few(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _few(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             else:
-                _few_narrow(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _few_narrow(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             d += ROWS_B
         else:
             if panels == PANELS:
-                _one(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _one(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             else:
-                _one_narrow(p, v_row, weights, n, o, QUERIES, o, QUERIES, 16)
+                _one_narrow(p, v_row, weights, n, n, o, QUERIES, o, QUERIES, 16)
             d += 1
 
 
@@ -268,8 +267,8 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
     for j in range(first, end, KEYS):
         n = min(KEYS, end - j)
         multiply(
-            _FLOAT32, at(k, j * k_row), k_row, turned, size, f32(0), 0, scores, QUERIES, n, 0,
-            panels, 16 * panels,
+            FLOAT32, at(k, j * k_row), k_row, turned, size, f32(0), 0, scores, QUERIES, n, 0,
+            panels, 16 * panels, f32(0),
         )  # fmt: skip
         for p in range(panels):
             extra = mask

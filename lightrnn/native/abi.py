@@ -59,7 +59,7 @@ UNARY = (
 BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
-WEIGHTS = ("float32", "float16", "bfloat16")
+WEIGHTS = ("float32", "float16", "bfloat16", "int8")
 """How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
@@ -116,7 +116,7 @@ KERNELS = _signatures(
     {
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
-            " a_step b_step init_step c_step kind",
+            " a_step b_step init_step c_step kind room:f32",
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
         "run": {
@@ -127,14 +127,15 @@ KERNELS = _signatures(
         },
         "recurrent": {
             "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
-            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 sync:sync status:status node:node"
+            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 room:f32"
+            " sync:sync status:status node:node"
             " steps start total batch hidden size directions reverse coupled clip:float"
             " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
             "gru": "kind xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
-            " sync:sync status:status node:node"
+            " room:f32 sync:sync status:status node:node"
             " steps start total batch hidden directions reverse after clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
-            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
+            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 room:f32"
             " sync:sync status:status node:node"
             " steps start total batch hidden directions reverse clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
@@ -163,6 +164,10 @@ KERNELS = _signatures(
             " scale:float softcap:float replace least:float"
             " q_batch q_head q_row k_batch k_head k_row v_batch v_head v_row"
             " y_batch y_head y_row mask_batch mask_head mask_row",
+        },
+        "crf": {
+            "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
+            " back:f32 alphas:f32 status:status node:node batch steps labels",
         },
         "rotary": {
             "rotate": "x:f32 cos:f32 sin:f32 positions:i64 y:f32 status:status node:node"

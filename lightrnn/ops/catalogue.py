@@ -8,6 +8,7 @@ MODULES = {
     "control": "If Loop Scan",
     "conv": "Conv ConvTranspose",
     "creation": "ConstantOfShape EyeLike OneHot Range Shape Size Trilu",
+    "crf": "ViterbiDecode",
     "einsum": "Einsum",
     "elementwise": "Abs Add Ceil Clip Cos Div Erf Exp Floor Log Max Mean Min Mod Mul Neg PRelu Pow"
     " Reciprocal Round Sign Sin Sqrt Sub Sum Tan",

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lightrnn.errors import DataError, GraphError
+from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import BOOL, INT64, Array, Dim, Graph, Shape, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops.arguments import arrays_types, axis_of, given, merged, scalar
@@ -101,8 +101,24 @@ class If(Control):
         if condition is not None:
             taken = self.then_branch if condition else self.else_branch
             return tuple(infer_graph(taken, inputs[1:]))
-        pairs = zip(*(infer_graph(graph, inputs[1:]) for graph in self.graphs), strict=True)
+        first, second = self._branches(inputs[1:])
+        pairs = zip(first, second, strict=True)
         return tuple(joined(a, b, f"output {k}") for k, (a, b) in enumerate(pairs))
+
+    def _branches(self, captured: Types) -> list[list[TensorType]]:
+        """Types of both branches' outputs; a branch that these sizes do not fit is never taken."""
+        found: list[list[TensorType]] = []
+        misfit: GraphError | None = None
+        for graph in self.graphs:
+            try:
+                found.append(infer_graph(graph, captured))
+            except UnsupportedError:
+                raise
+            except GraphError as error:
+                misfit = error
+        if misfit is not None and not (found and all(t and t.is_concrete for t in captured)):
+            raise misfit
+        return found * (3 - len(found))
 
     def run(self, bodies: Sequence[Body], inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         taken = bodies[0] if given(inputs).reshape(()) else bodies[1]

@@ -149,7 +149,7 @@ class Range(Operator):
     def __post_init__(self) -> None:
         data_type(self.stash_type)
 
-    kinds = "iuf"
+    kinds = "if"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         same_dtype(inputs, "start, limit and delta")

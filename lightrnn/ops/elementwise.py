@@ -387,7 +387,7 @@ class Pow(Operator):
     """X to the power of Y, in the type of X."""
 
     rtol = 3e-6
-    kinds = "iuf"
+    kinds = "if"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, y = given(inputs), given(inputs, 1)

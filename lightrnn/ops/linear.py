@@ -12,7 +12,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import FLOAT32, Array, Dim, TensorType
 from lightrnn.ops.arguments import same_size
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import narrow, padded, panels, weight_kind
+from lightrnn.ops.packing import padded, room_bytes, weight_kind, weight_panels
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
 
 
@@ -56,16 +56,18 @@ def emit_gemm(
     b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
     scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
     """
-    matrices, kind = 1 if shared_b else batch, 0
+    matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b) if scale == 1.0 else ("float32", 0)
+        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
             if transposed:
                 matrix = np.swapaxes(matrix, 1, 2)
-            return narrow(panels(matrix if scale == 1.0 else matrix * np.float32(scale)), stored)
+            return weight_panels(matrix if scale == 1.0 else matrix * np.float32(scale), stored)
 
+        if stored == "int8":
+            room = emit.scratch(room_bytes(batch * m, k, stored))
         packed = emit.packed((b,), ("panels", matrices, transposed, scale, stored), pack)
     else:
         assert scale == 1.0
@@ -76,7 +78,7 @@ def emit_gemm(
         )
     emit.call(
         "gemm", a, packed, init, c, batch, m, n, k, k, ldi, n,
-        0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind,
+        0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind, room,
         work=batch * m * n * k,
     )  # fmt: skip
 

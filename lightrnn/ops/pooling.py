@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError
-from lightrnn.graph import INT64, Array, Attr, Shape, TensorType
+from lightrnn.graph import FLOAT32, INT64, Array, Attr, Shape, TensorType
+from lightrnn.native.abi import REDUCTIONS
 from lightrnn.ops.arguments import given, inferred
+from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
-from lightrnn.ops.windows import Axis, Windows, counts, known, padded, windows
+from lightrnn.ops.windows import Axis, Windows, known, padded, windows
 
 Attrs = dict[str, Attr]
 
@@ -46,7 +49,7 @@ class Pool(Operator):
             return (None,) * (len(self.kernel_shape) + 2)
         if len(x.shape) < 3:
             raise GraphError(f"X has rank {len(x.shape)}, expected at least 3")
-        return (*x.shape[:2], *counts(self._windows().axes(x.shape[2:])))
+        return (*x.shape[:2], *self._windows().counts(x.shape[2:]))
 
 
 def _lowest(dtype: np.dtype[np.generic]) -> float:
@@ -157,6 +160,7 @@ class GlobalPool(Operator):
     """The base of pools over all spatial axes: [N, C, ...] to [N, C, 1, ...]."""
 
     kinds = "f"
+    reduction: ClassVar[str]
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -165,6 +169,17 @@ class GlobalPool(Operator):
         if len(x.shape) < 3:
             raise GraphError(f"X has rank {len(x.shape)}, expected at least 3")
         return (TensorType(x.dtype, (*x.shape[:2], *[1] * (len(x.shape) - 2))),)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        x, y = given(inputs), outputs[0]
+        places = prod(x.shape[2:])
+        if y is None or x.type.dtype != FLOAT32 or not places:
+            return y is None
+        code = REDUCTIONS.index(self.reduction)
+        emit.call("reduce", x, y, prod(x.shape[:2]), places, 1, code, work=x.size)
+        return True
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -177,6 +192,8 @@ class GlobalPool(Operator):
 @dataclass(frozen=True)
 class GlobalAveragePool(GlobalPool):
     """The mean over all spatial axes (ONNX GlobalAveragePool 22)."""
+
+    reduction = "ReduceMean"
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         inferred(self, inputs)
@@ -191,6 +208,8 @@ class GlobalAveragePool(GlobalPool):
 @dataclass(frozen=True)
 class GlobalMaxPool(GlobalPool):
     """The largest element over all spatial axes (ONNX GlobalMaxPool 22)."""
+
+    reduction = "ReduceMax"
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         inferred(self, inputs)

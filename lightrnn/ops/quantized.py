@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,6 +12,7 @@ from lightrnn.graph import FLOAT32, INT32, Array, TensorType
 from lightrnn.ops.arguments import given, inferred, maybe, same_dtype
 from lightrnn.ops.conv import Conv
 from lightrnn.ops.linear import MatMul
+from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.quantization import check_element, saturated
 from lightrnn.ops.registry import Case, Operator, Types, operator
 
@@ -137,6 +138,11 @@ class _Convolution(Conv):
     """The sums of a convolution of bytes; X is centred before its padding, which is 0."""
 
     kinds = "iu"
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        return False
 
     def _conv(self) -> Conv:
         return Conv(**{f.name: getattr(self, f.name) for f in fields(Conv)})

@@ -185,6 +185,8 @@ class ReduceL2(Reduction):
 @operator("ReduceLogSum", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSum(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.log(np.sum(x, axis=axes, dtype=x.dtype))
 
@@ -192,6 +194,8 @@ class ReduceLogSum(Reduction):
 @operator("ReduceLogSumExp", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSumExp(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         top = np.max(x, axis=axes, keepdims=True, initial=lowest(x.dtype))
         top = np.where(np.isfinite(top), top, 0)

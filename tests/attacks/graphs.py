@@ -120,6 +120,7 @@ TYPES = (
     given("a size of no name", "'ids' has the shape", shape=["", "T"]),
     given("a size's name too long", "'ids' has the shape", shape=["N" * 1001, "T"]),
     given("a list for a size", "'ids' has the shape", shape=[["N"], "T"]),
+    graph("1001 inputs", "inputs of graph 'main': 1001, at most 1000", inputs=[IDS] * 1001),
     graph("an input twice", "inputs of graph 'main' name 'ids' twice", inputs=[IDS, H, IDS]),
     graph("an output twice", "outputs of graph 'main' name 'logits' twice", outputs=[LOGITS] * 2),
 )
@@ -142,7 +143,7 @@ NODES = (
     node("attrs a list", "attrs of node 0 of graph 'main' are not an object", attrs=[0]),
     node("an attribute null", "'axis' of node 0 of graph 'main' is not", attrs={"axis": None}),
     node("an attribute true", "'axis' of node 0 of graph 'main' is not", attrs={"axis": True}),
-    node("an attribute an object", "'axis' of node 0 of graph 'main' is", attrs={"axis": {}}),
+    node("an attribute an object", "'axis' of node 0 of graph 'main' lacks", attrs={"axis": {}}),
     node("an attribute a deep list", "'axis' of node 0 of graph", attrs={"axis": [[0]]}),
     node("an attribute of two types", "'axis' of node 0 of graph", attrs={"axis": [0, 0.5]}),
     node("an attribute of true", "'axis' of node 0 of graph", attrs={"axis": [0, True]}),

@@ -80,7 +80,7 @@ def looked_up(index: int) -> Callable[[Parts], None]:
 OPERATORS = (
     operator("an operator that ONNX lacks", "Attend"),
     operator("an operator of another case", "gather"),
-    operator("an operator of control flow", "Loop"),
+    operator("a sequence operator", "SequenceAt"),
     operator("an operator made by fusion", "Linear"),
     operator("a name of Python's", "__init__"),
 )

@@ -63,6 +63,7 @@ ENCODINGS = (
     key("encoding null", "'w' is F32 with the encoding None", encodings='{"w":null}'),
     key("encoding a list", "'w' is F32 with the encoding", encodings='{"w":["float16"]}'),
     key("encoding of another type", "'w' is F32 with the", encodings='{"w":"float16"}'),
+    key("int8 of floats", "'w' is F32 with the encoding 'int8'", encodings='{"w":"int8"}'),
     key("encodings exchanged", "'out' is BF16 with the encoding", encodings='{"out":"float16"}'),
 )
 
