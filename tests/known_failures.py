@@ -58,6 +58,8 @@ NODE_TESTS: dict[str, str] = {
     "test_loop13_seq": "sequence values",
     "test_loop16_seq_none": "optional values",
     "test_scan_sum": "control flow",
+    "test_sequence_insert_at_back": "sequence values",
+    "test_sequence_insert_at_front": "sequence values",
     "test_split_to_sequence_1": "sequence values",
     "test_split_to_sequence_2": "sequence values",
     "test_split_to_sequence_nokeepdims": "sequence values",

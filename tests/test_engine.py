@@ -293,3 +293,20 @@ def test_folding_stays_within_memory_and_raises_no_warnings() -> None:
     ready = prepared(graph)
     assert [node.op for node, _ in ready.nodes] == ["Expand"]
     assert np.isposinf(ready.graph.constants["inf"]).all()
+
+
+def test_a_fused_node_before_a_shape_that_depends_on_values_is_not_needed_after_it() -> None:
+    nodes = (
+        Node("MatMul", ("x", "w"), ("product",)),
+        Node("Add", ("product", "b"), ("sum",)),
+        Node("Compress", ("sum", "keep"), ("kept",), {"axis": 0}),
+        Node("Neg", ("kept",), ("y",)),
+    )
+    inputs = {
+        "x": TensorType(FLOAT32, ("N", 4)), "keep": TensorType(np.dtype(np.bool_), ("N",)),
+    }  # fmt: skip
+    constants = {"w": np.ones((4, 3), np.float32), "b": np.ones(3, np.float32)}
+    graph = Graph(inputs, {"y": TensorType(FLOAT32, (None, 3))}, nodes, constants)
+    x, keep = np.eye(3, 4, dtype=np.float32), np.array([True, False, True])
+    (y,) = run(executor(1), prepared(graph), x, keep)
+    np.testing.assert_array_equal(y, np.full((2, 3), -2))

@@ -82,6 +82,4 @@ class NarrowTensors:
 def _computes(op: str, kind: int) -> bool:
     if kind == BFLOAT16:
         return op not in BY_TYPE
-    if op == "DequantizeLinear":
-        return NARROW[kind].carrier.kind in "iu"
-    return op in MOVES or op == "CastLike"
+    return op in MOVES or op in ("CastLike", "DequantizeLinear")

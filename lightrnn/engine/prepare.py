@@ -15,6 +15,7 @@ from lightrnn.engine.bind import Binder
 from lightrnn.engine.branches import Decisions, has_branches
 from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
+from lightrnn.engine.fuse_attention import fuse_attention
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
@@ -130,6 +131,7 @@ class Prepared:
         self.lasting = graph.constants.keys() if lasting is None else lasting
         self._store = store
         steps = [(node, self._operator(node)) for node in self.graph.nodes]
+        steps = fuse_attention(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
@@ -201,7 +203,9 @@ class Prepared:
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
+        # What was fused into a node before the split is not made, and nobody needs it.
+        left = prune(fold(graph), graph.outputs)
+        return Prepared(left, self._store, self.lasting, self.encodings)
 
 
 def prepare(

@@ -66,6 +66,14 @@ def _capped(s, scale, softcap):
 
 
 @inlined
+def _masked(s, bias, replace):
+    """Scores with a mask added, or in its place where it is not 0."""
+    if replace != 0:
+        return select(bias == splat(0.0), s, bias)
+    return s + bias
+
+
+@inlined
 def _steady(top):
     """What may be subtracted from scores: the largest, or 0 where there is none."""
     return select(top == splat(-_INFINITY), splat(0.0), top)
@@ -101,14 +109,14 @@ def _dots(q, k, k_row, size, scores, n):
 
 
 @inlined
-def _row_scores(scores, mask, n, scale, softcap):
+def _row_scores(scores, mask, n, scale, softcap, replace):
     """Scale, cap and mask n scores; the largest of them, in every lane."""
     top = splat(-_INFINITY)
     for j in range(0, n, 16):
         count = min(16, n - j)
         s = _capped(load_some(scores, j, count), scale, softcap)
         if not null(mask):
-            s = s + load_some(mask, j, count)
+            s = _masked(s, load_some(mask, j, count), replace)
         store_some(scores, j, s, count)
         top = maximum(top, select(first_lanes(count), s, splat(-_INFINITY)))
     return splat(lanes_max(top))
@@ -154,7 +162,8 @@ def _add_values(weights, v, v_row, y, v_size, n, keep):
 
 
 @inlined
-def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size, scale, softcap):
+def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size, scale, softcap,
+                replace, least):  # fmt: skip
     """One query over the keys [low, high); y is its row of the output."""
     for c in range(0, v_size, 16):
         store_some(y, c, splat(0.0), min(16, v_size - c))
@@ -165,12 +174,12 @@ def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size,
         row = mask
         if not null(mask):
             row = at(mask, j)
-        new = maximum(top, _row_scores(scores, row, n, scale, softcap))
+        new = maximum(top, _row_scores(scores, row, n, scale, softcap, replace))
         keep = exp(top - _steady(new))
         top = new
         total = total * keep + _row_weights(scores, n, _steady(top))
         _add_values(scores, at(v, j * v_row), v_row, y, v_size, n, keep)
-    total = select(total == splat(0.0), splat(1.0), total)
+    total = select(total == splat(0.0), splat(least), total)
     for c in range(0, v_size, 16):
         count = min(16, v_size - c)
         store_some(y, c, load_some(y, c, count) / total, count)
@@ -178,7 +187,7 @@ def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size,
 
 @inlined
 def _lane_weights(scores, step, bias, lows, highs, tops, totals, keeps, weights, first, n, scale,
-                  softcap):  # fmt: skip
+                  softcap, replace):  # fmt: skip
     """The weights of keys [first, first + n) for 16 queries, and the running values brought up.
 
     scores: [n, 16], rows `step` apart. bias: [n, 16] or null. lows, highs: the first key of each
@@ -189,7 +198,7 @@ def _lane_weights(scores, step, bias, lows, highs, tops, totals, keeps, weights,
     for j in range(n):
         s = _capped(load(scores, j * step), scale, softcap)
         if not null(bias):
-            s = s + load(bias, j * 16)
+            s = _masked(s, load(bias, j * 16), replace)
         place = splat(first + j)
         s = select((low <= place) & (place < high), s, splat(-_INFINITY))
         store(scores, j * step, s)
@@ -234,7 +243,7 @@ def _add_value_tiles(v, v_row, weights, out, v_size, n, panels):
 
 @inlined
 def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory, rows, first, end,
-                 size, v_size, scale, softcap):  # fmt: skip
+                 size, v_size, scale, softcap, replace, least):  # fmt: skip
     """`rows` queries over the keys [first, end), at most one panel's lanes each.
 
     memory: lows, highs, tops, totals and keeps [QUERIES]; q' in panels [size, 16]; scores
@@ -269,7 +278,7 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
             _lane_weights(
                 at(scores, 16 * p), QUERIES, extra, at(lows, 16 * p), at(highs, 16 * p),
                 at(tops, 16 * p), at(totals, 16 * p), at(keeps, 16 * p), at(weights, p * n * 16),
-                j, n, scale, softcap,
+                j, n, scale, softcap, replace,
             )  # fmt: skip
             keep = load(keeps, 16 * p)
             for d in range(v_size):
@@ -277,24 +286,26 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
         _add_value_tiles(at(v, j * v_row), v_row, weights, out, v_size, n, panels)
     for p in range(panels):
         total = load(totals, 16 * p)
-        total = select(total == splat(0.0), splat(1.0), total)
+        total = select(total == splat(0.0), splat(least), total)
         for d in range(v_size):
             store(out, d * QUERIES + 16 * p, load(out, d * QUERIES + 16 * p) / total)
     transpose_plane(out, 0, y, 0, rows, v_size, QUERIES, y_row)
 
 
 def attention(
-    q, k, v, mask, lengths, y, scratch, parts, room, batch, heads, group, steps, size,
-    v_size, keys_end, offset, causal, left, right, scale, softcap, q_batch, q_head, q_row, k_batch,
-    k_head, k_row, v_batch, v_head, v_row, y_batch, y_head, y_row, mask_batch, mask_head, mask_row,
-    ith, nth,
+    q, k, v, mask, lengths, y, scratch, parts, room, batch, heads, group, steps, size, v_size,
+    keys_end, offset, causal, left, right, scale, softcap, replace, least, q_batch, q_head, q_row,
+    k_batch, k_head, k_row, v_batch, v_head, v_row, y_batch, y_head, y_row, mask_batch, mask_head,
+    mask_row, ith, nth,
 ):  # fmt: skip
     """y = softmax(q · k' * scale + mask) · v for every batch and head.
 
     q, k, v, y: rows contiguous; `*_batch`, `*_head`, `*_row` are steps in elements. group: heads of
-    q for each of k. mask: added to the scores, null for none. keys_end: keys from there on are
-    masked. lengths: int64 [batch] or null. offset: the place of query 0 where there are no
-    lengths. left, right: window sizes, -1 for none. scratch: `parts` pieces of `room` floats.
+    q for each of k. mask: added to the scores, or if `replace` put in their place where it is not
+    0; null for none. keys_end: keys from there on are masked. lengths: int64 [batch] or null.
+    offset: the place of query 0 where there are no lengths. left, right: window sizes, -1 for none.
+    least: what the sum of a query without keys counts as: 1 gives zeros, 0 NaN. scratch: `parts`
+    pieces of `room` floats.
     """
     block = 1 if steps < FEW_QUERIES else QUERIES
     blocks = (steps + block - 1) // block
@@ -326,7 +337,7 @@ def attention(
             if block == 1:
                 _attend_one(
                     queries, keys, k_row, values, v_row, row, out, memory, first, end, size,
-                    v_size, scale, softcap,
+                    v_size, scale, softcap, replace, least,
                 )  # fmt: skip
             else:
                 for lane in range(rows, QUERIES):
@@ -334,6 +345,6 @@ def attention(
                     memory[QUERIES + lane] = 0
                 _attend_many(
                     queries, q_row, keys, k_row, values, v_row, row, mask_row, out, y_row, memory,
-                    rows, first, end, size, v_size, scale, softcap,
+                    rows, first, end, size, v_size, scale, softcap, replace, least,
                 )  # fmt: skip
             item += 1

@@ -161,8 +161,9 @@ KERNELS = _signatures(
         "attention": {
             "attention": "q:f32 k:f32 v:f32 mask:f32 lengths:i64 y:f32 scratch:f32 parts room"
             " batch heads group steps size v_size keys_end offset causal left right"
-            " scale:float softcap:float q_batch q_head q_row k_batch k_head k_row"
-            " v_batch v_head v_row y_batch y_head y_row mask_batch mask_head mask_row",
+            " scale:float softcap:float replace least:float"
+            " q_batch q_head q_row k_batch k_head k_row v_batch v_head v_row"
+            " y_batch y_head y_row mask_batch mask_head mask_row",
         },
         "crf": {
             "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"

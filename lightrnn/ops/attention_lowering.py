@@ -28,7 +28,9 @@ Steps = tuple[int, int, int]
 class Scores:
     """How scores are made of Q · K': the attributes of Attention that the kernel knows.
 
-    left, right: window sizes, -1 for none.
+    left, right: window sizes, -1 for none. fill: where given, the mask's truth values say which
+    scores are replaced by it; otherwise which are kept. empty_rows: what a query without keys
+    gives, 0 or NaN.
     """
 
     scale: float
@@ -36,6 +38,8 @@ class Scores:
     causal: bool = False
     left: int = -1
     right: int = -1
+    fill: float | None = None
+    empty_rows: float = 0.0
 
 
 def emit_attention(
@@ -61,13 +65,14 @@ def emit_attention(
     if y.size == 0:
         return True
     batch, steps, size, v_size = q.shape[0], _rows(q), _size(q, heads), _size(v, kv_heads)
-    bias, bias_steps = _bias(emit, mask)
+    bias, bias_steps = _bias(emit, mask, scores.fill)
     parts, room = min(batch * heads * steps, _PARTS), _room(steps, size, v_size)
     emit.call(
         "attention", q, keys, values, bias, maybe(inputs, 6), y, emit.scratch(parts * room * 4),
         parts, room, batch, heads, heads // kv_heads, steps, size, v_size,
         total if mask is None else mask.shape[-1], before,
         scores.causal, scores.left, scores.right, scores.scale, scores.softcap,
+        scores.fill is not None, 1.0 if scores.empty_rows == 0 else 0.0,
         *_steps(q, heads), *k_steps, *v_steps, *_steps(y, heads), *bias_steps,
         work=batch * heads * steps * total * (size + v_size),
     )  # fmt: skip
@@ -116,8 +121,10 @@ def _cache(
     return whole, _steps(whole, heads)
 
 
-def _bias(emit: Emitter, mask: Operand | None) -> tuple[Operand | Ref | None, Steps]:
-    """The mask as floats to add, 0 or -inf for truth values, and its steps."""
+def _bias(
+    emit: Emitter, mask: Operand | None, fill: float | None
+) -> tuple[Operand | Ref | None, Steps]:
+    """The mask as floats to add, and its steps; of truth values 0 and -inf, or `fill` and 0."""
     if mask is None or mask.size == 0:
         return None, (0, 0, 0)
     wide = (1,) * (4 - len(mask.shape)) + mask.shape
@@ -125,7 +132,8 @@ def _bias(emit: Emitter, mask: Operand | None) -> tuple[Operand | Ref | None, St
     place: Operand | Ref = mask
     if mask.type.dtype == BOOL:
         place = emit.scratch(mask.size * 4)
-        ends = [emit.constant(np.array([value], np.float32)) for value in (0, -np.inf)]
+        values = (0, -np.inf) if fill is None else (fill, 0)
+        ends = [emit.constant(np.array([value], np.float32)) for value in values]
         words = walk((mask.size,), ((mask.size,), (), ()))
         emit.call("where", mask, *ends, place, 4, *words, work=4 * mask.size)
     return place, (steps[0], steps[1], steps[2])
