@@ -13,7 +13,7 @@ import lightrnn
 from lightrnn.errors import DataError, InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT64, Array, Dim, Graph, Node, TensorType
-from lightrnn.text import Pipeline
+from lightrnn.text import Pipeline, parse_tokenizer
 
 LETTERS = "abcde"
 BEGIN, END = 2, 3
@@ -301,6 +301,18 @@ def test_words_are_joined_to_the_prompt(prompt: str) -> None:
     (found,) = pipe(ENDLESS, text, length=3, temperature=0)([f"French\t{prompt}"])
     assert found["text"].startswith(prompt.rstrip() + " ")
     assert len(found["text"].split()) == len(prompt.split()) + 3
+
+
+def test_pieces_of_words_are_joined_as_their_tokenizer_does() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {"[UNK]": 1, "a": 4, "##b": 5, "c": 6, "##d": 7, "e": 8}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.decoder = tokenizers.decoders.WordPiece()
+    tokenizer = parse_tokenizer({"kind": "huggingface", "json": made.to_str(), "lowercase": True})
+    assert tokenizer.ids("A cd") == [4, 6, 7]
+    assert tokenizer.continued("A cd", [4, 6, 7], [5, 8]) == "A cdb e"
+    assert tokenizer.continued("A", [4], []) == "A"
 
 
 def test_padding_unknown_and_begin_are_never_drawn() -> None:
