@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pronunciations import Dictionary, Rates, held_out_words
+from pronunciations import Rates, held_out_words, sample
 
 import lightrnn
 from lightrnn.graph import Array
 
 HERE = Path(__file__).parent
 MODEL = HERE / "g2p-en.lrnn"
-SAMPLE = HERE / "sample.tsv"
 HEADER = "| model | words | wrong phonemes | wrong words |\n| --- | ---: | ---: | ---: |"
 WEIGHTS = "checkpoint20.npz"
 LONGEST = 20
@@ -40,12 +39,6 @@ def guesses(words: Sequence[str], model: Path, beam: int) -> dict[str, list[str]
     """The phonemes that the model gives."""
     pipe = lightrnn.pipeline(model, batch_size=64, beam=beam)
     return {w: str(r["text"]).split() for w, r in zip(words, pipe(words), strict=True)}
-
-
-def sample() -> Dictionary:
-    """The held-out words of sample.tsv: a word, then its pronunciations."""
-    rows = [line.split("\t") for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
-    return {word: [tuple(p.split()) for p in listed] for word, *listed in rows}
 
 
 class Baseline:

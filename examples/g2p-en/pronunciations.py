@@ -6,9 +6,11 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 HELD_OUT_ONE_IN = 20
+SAMPLE = Path(__file__).parent / "sample.tsv"
 SPELLING = re.compile(r"[a-z']*[a-z][a-z']*")
 
 Phonemes: TypeAlias = tuple[str, ...]
@@ -41,6 +43,12 @@ def training_words() -> Dictionary:
 def held_out_words() -> Dictionary:
     """The others."""
     return {word: listed for word, listed in dictionary().items() if is_held_out(word)}
+
+
+def sample() -> Dictionary:
+    """The held-out words of sample.tsv, which needs no package: a word, then what is listed."""
+    rows = [line.split("\t") for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+    return {word: [tuple(p.split()) for p in listed] for word, *listed in rows}
 
 
 @dataclass(frozen=True)

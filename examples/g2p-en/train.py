@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 HERE = Path(__file__).parent
-PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID, FIRST_ID = 0, 1, 2, 3, 4
+PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID = 0, 1, 2, 3
+FIRST_LETTER, FIRST_PHONEME = 2, 4
+"""The ids that letters and phonemes are counted from; letters have no begin and end."""
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 MAX_LETTERS, MAX_PHONEMES = 40, 40
 BATCH = 128
@@ -30,7 +33,9 @@ class Encoder(nn.Module):
 
     def __init__(self, embedding: int, hidden: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(FIRST_ID + len(LETTERS), embedding, padding_idx=PADDING_ID)
+        self.embedding = nn.Embedding(
+            FIRST_LETTER + len(LETTERS), embedding, padding_idx=PADDING_ID
+        )
         self.gru = nn.GRU(embedding, hidden // 2, batch_first=True, bidirectional=True)
         self.first = nn.Linear(hidden, hidden)
 
@@ -49,11 +54,11 @@ class Decoder(nn.Module):
 
     def __init__(self, phonemes: int, embedding: int, hidden: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(FIRST_ID + phonemes, embedding)
+        self.embedding = nn.Embedding(FIRST_PHONEME + phonemes, embedding)
         self.cell = nn.GRUCell(embedding, hidden)
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.mixed = nn.Linear(2 * hidden, hidden)
-        self.output = nn.Linear(hidden, FIRST_ID + phonemes)
+        self.output = nn.Linear(hidden, FIRST_PHONEME + phonemes)
         self.dropout = nn.Dropout(0.1)
 
     def forward(
@@ -87,7 +92,7 @@ class Decoder(nn.Module):
 
 
 class G2P(nn.Module):
-    """Both of them. phonemes: those that have an id, in order of their ids from FIRST_ID on."""
+    """Both of them. phonemes: those that have an id, in order, from FIRST_PHONEME on."""
 
     def __init__(self, phonemes: Sequence[str], embedding: int = 64, hidden: int = 192) -> None:
         super().__init__()
@@ -106,8 +111,8 @@ class G2P(nn.Module):
 
     def batch(self, pairs: Sequence[tuple[str, Phonemes]]) -> Batch:
         """Tensors of words and pronunciations."""
-        known = {p: k for k, p in enumerate(self.phonemes, FIRST_ID)}
-        words = [[FIRST_ID + LETTERS.index(c) for c in word] for word, _ in pairs]
+        known = {p: k for k, p in enumerate(self.phonemes, FIRST_PHONEME)}
+        words = [[FIRST_LETTER + LETTERS.index(c) for c in word] for word, _ in pairs]
         sounds = [[known[p] for p in phonemes] for _, phonemes in pairs]
         return (
             _padded(words),

@@ -22,13 +22,13 @@ BATCH = 64
 class Generator(nn.Module):
     """Embeddings of character and country, one LSTM, a layer that scores the next character."""
 
-    def __init__(self, characters: int, embedding: int = 48, country: int = 24, hidden: int = 256):
+    def __init__(self, characters: int, embedding: int = 48, country: int = 24, hidden: int = 192):
         super().__init__()
         self.embedding = nn.Embedding(characters, embedding, padding_idx=PADDING_ID)
         self.country = nn.Embedding(len(COUNTRIES), country)
         self.lstm = nn.LSTM(embedding + country, hidden, batch_first=True)
         self.output = nn.Linear(hidden, characters)
-        self.dropout = nn.Dropout(0.25)
+        self.dropout = nn.Dropout(0.1)
 
     def forward(
         self, ids: Tensor, category: Tensor, h0: Tensor, c0: Tensor
@@ -170,7 +170,7 @@ def trained(steps: int, seed: int) -> tuple[Generator, Vocabulary]:
 def main() -> None:
     """Parse the arguments, train unless told not to, convert."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=14000, help=f"batches of {BATCH} names")
+    parser.add_argument("--steps", type=int, default=10000, help=f"batches of {BATCH} names")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, help="by default beside the output, as .pt")

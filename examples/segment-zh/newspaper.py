@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 HELD_OUT_ONE_IN = 20
+SAMPLE = Path(__file__).parent / "sample.txt"
 
 Words: TypeAlias = tuple[str, ...]
 """A line, cut into words."""
@@ -52,6 +53,11 @@ def training_lines() -> list[Words]:
 def held_out_lines() -> list[Words]:
     """The others, each once."""
     return [line for line in dict.fromkeys(lines()) if is_held_out(line)]
+
+
+def sample() -> list[Words]:
+    """The sentences of sample.txt, which needs no package: words separated by spaces."""
+    return [tuple(line.split()) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 
 
 def marks(words: Words) -> tuple[str, str]:
