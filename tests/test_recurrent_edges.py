@@ -225,6 +225,16 @@ def test_a_layer_without_units_has_empty_outputs(
         assert array.shape == ((3, 1, 2, 0) if name == "Y" else (1, 2, 0))
 
 
+@every
+def test_double_precision_goes_through_the_engine(op: str) -> None:
+    found = layer(op, 5, 3, 17, lengths=True).cast(np.float64)
+    model = loaded(found)
+    outputs = model.run({n: a for n, a in found.inputs.items() if n in found.fed})
+    for name, array in outputs.items():
+        assert array.dtype == np.float64
+        np.testing.assert_allclose(array, found.expected[name], rtol=0, atol=1e-14)
+
+
 def test_half_precision_is_computed_in_single() -> None:
     for op in GATES:
         found = layer(op, 7, 3, 17, lengths=True).cast(np.float16)

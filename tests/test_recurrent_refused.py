@@ -91,7 +91,7 @@ WEIGHTS: dict[str, tuple[str, Callable[[Array], Array], str]] = {
 }  # fmt: skip
 DTYPES: dict[str, tuple[str, Callable[[Array], Array], str]] = {
     "X": ("X", as_type(np.float64), "W is float32, X is float64"),
-    "X integer": ("X", as_type(np.int64), "X is int64, expected float16, float32"),
+    "X integer": ("X", as_type(np.int64), "is int64, expected float"),
     "W": ("W", as_type(np.float16), "W is float16, X is float32"),
     "B": ("B", as_type(np.float64), "B is float64, X is float32"),
     "initial_h": ("initial_h", as_type(np.float64), "initial_h is float64, X is float32"),
