@@ -9,5 +9,5 @@ SIGNATURE = 1000
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000
-NESTING = 16
-"""Graphs inside each other's nodes."""
+NESTING = 6
+"""Graphs inside each other's nodes; types inside are inferred several times at each level."""

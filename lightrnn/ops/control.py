@@ -7,6 +7,7 @@ of its graphs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -125,6 +126,10 @@ class If(Control):
         return tuple(taken([given(inputs, k) for k in range(1, len(inputs))]))
 
 
+PATIENCE = 2
+"""Iterations of inference after which shapes that still change are forgotten."""
+
+
 def settled(
     infer: Callable[[list[TensorType]], list[TensorType]], initial: Sequence[TensorType]
 ) -> tuple[list[TensorType], list[TensorType]]:
@@ -133,13 +138,14 @@ def settled(
     infer: types of carried tensors before an iteration to all types after it, the carried first.
     """
     states = [TensorType(t.dtype, t.shape) for t in initial]
-    while True:
+    for turn in itertools.count():
         results = infer(states)
         pairs = zip(states, results, strict=False)
         after = [joined(a, b, f"carried tensor {k}") for k, (a, b) in enumerate(pairs)]
         if after == states:
-            return states, results
-        states = after
+            break
+        states = after if turn < PATIENCE else [TensorType(t.dtype, None) for t in after]
+    return states, results
 
 
 @operator("Loop", inputs="M? cond? v_initial*", outputs="v_final_and_scan_outputs*")
