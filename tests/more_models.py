@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -292,8 +293,12 @@ FRONT = [
     example("selections", _selections, lambda n, t: (frames(n, t),),
             rnn=lambda: nn.GRU(5, 6, batch_first=True)),
     example("integers and truth values", _integers, lambda n, t: (ids(n, t),)),
-    example("bag of words", lambda m, tokens: m.bag(tokens), lambda n, t: (ids(n, t),),
-            bag=lambda: nn.EmbeddingBag(VOCABULARY, 8, mode="mean")),
+    *(example(f"bag of words, {mode}", lambda m, tokens: m.bag(tokens), lambda n, t: (ids(n, t),),
+              bag=partial(nn.EmbeddingBag, VOCABULARY, 8, mode=mode, padding_idx=-3))
+      for mode in ("mean", "sum", "max")),
+    example("weighted bag of words", lambda m, *a: m.bag(a[0], per_sample_weights=a[1]),
+            lambda n, t: (ids(n, t), torch.rand(n, t)),
+            bag=lambda: nn.EmbeddingBag(VOCABULARY, 8, mode="sum")),
 ]  # fmt: skip
 
 
@@ -382,7 +387,7 @@ ATTENTION = [
             attention=Bahdanau),
     *(example(f"luong {form}", lambda m, *a: m.attention(*a),
               lambda n, t: (torch.randn(1, n, 6), torch.randn(t, n, 6)),
-              attention=lambda form=form: Luong(form))  # type: ignore[misc]
+              attention=partial(Luong, form))
       for form in ("dot", "general", "concat")),
     example("translator", lambda m, source: m.model(source), lambda n, t: (ids(n, t),),
             model=Translator),

@@ -46,8 +46,9 @@ def inputs(example: Example, number: int) -> Any:
 
 
 def feeds(model: lightrnn.Model, arguments: Any) -> dict[str, Array]:
-    """A model's inputs by name: tensors in the order of the arguments' leaves."""
-    arrays = [np.asarray(leaf) for leaf in torch.utils._pytree.tree_leaves(arguments)]
+    """A model's inputs by name: tensors, and lists of numbers, in the order of the arguments."""
+    leaves = torch.utils._pytree.tree_leaves(arguments, lambda a: type(a) is list)
+    arrays = [np.asarray(leaf) for leaf in leaves]
     return dict(zip((i.name for i in model.inputs), arrays, strict=True))
 
 

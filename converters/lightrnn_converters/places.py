@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACE = "pkg.torch.onnx.stack_trace"
 _QUOTED = re.compile(r"'([^']*)'")
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
+_OTHERS = re.compile(
+    r"(^|/)(torch|lightrnn_converters|onnxscript|sympy)/|^<|/lib/python3\.\d+/\w+\.py$"
+)
+"""Paths of torch, of this package and of Python itself."""
 _LONGEST = 200
 
 
@@ -34,6 +38,14 @@ def place(proto: Any) -> str:
     notes = {p.key: p.value for p in proto.metadata_props}
     scopes = [s for s in _QUOTED.findall(notes.get(_SCOPES, ""))[:-1] if s]
     frames = _FRAME.findall(notes.get(_TRACE, ""))
-    own = [f for f in frames if "/torch/" not in f[0] and not f[0].startswith("torch/")] or frames
-    lines = [f"{path}:{line}" for path, line in own[-1:]]
+    lines = [found] if (found := innermost(frames)) else []
     return ", ".join((*scopes[-1:], *lines))[-_LONGEST:]
+
+
+def innermost(frames: Sequence[tuple[str, str]]) -> str:
+    """The innermost of some frames, path and line, outside torch and this package if there is one.
+
+    It looks like "model.py:12"; "" where there are no frames.
+    """
+    own = [f for f in frames if not _OTHERS.search(f[0].replace("\\", "/"))] or frames
+    return ":".join(own[-1]) if own else ""

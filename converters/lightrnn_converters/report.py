@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 RTOL = 1e-5
 ATOL = 1e-5
+_LAST_PLACES = 4
+"""How many units in the last place results may be apart, which counts for float16 alone."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def compare(
 ) -> Iterable[OutputReport]:
     """Compare outputs by name.
 
-    Floats pass where no difference exceeds atol + rtol * the largest finite magnitude wanted;
-    other types must be equal, NaN equals NaN.
+    Floats pass where no difference exceeds atol + rtol * the largest finite magnitude wanted, or
+    a few units in the last place of that; other types must be equal, NaN equals NaN.
     """
     for name, want in wanted.items():
         yield _compare(name, np.asarray(found[name]), np.asarray(want), rtol, atol)
@@ -101,7 +103,9 @@ def _compare(name: str, found: Array, want: Array, rtol: float, atol: float) -> 
     scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     worst = float(error.max())
     where = tuple(int(k) for k in np.unravel_index(int(error.argmax()), error.shape))
-    bound = atol + rtol * scale if found.dtype.kind == "f" else 0.0
+    bound = 0.0
+    if found.dtype.kind == "f":
+        bound = atol + max(rtol, _LAST_PLACES * float(np.finfo(found.dtype).eps)) * scale
     return OutputReport(
         name, found.dtype.name, found.shape, worst, worst / scale if scale else worst,
         where, worst <= bound,

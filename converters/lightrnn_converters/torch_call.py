@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.errors import ConversionError
-from lightrnn.graph import Array
+from lightrnn.graph import DTYPES, Array
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,33 @@ def bound_arguments(module: Any, call: Call) -> inspect.BoundArguments:
         return inspect.signature(module.forward).bind(*call.args, **call.kwargs)
     except TypeError as error:
         raise ConversionError(f"example_inputs do not fit the module: {error}") from None
+
+
+def check_module(torch: Any, module: Any) -> None:
+    """Raise ConversionError for anything but a module that torch.export may take."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ConversionError("the module is TorchScript: convert the nn.Module it was made of")
+    if not isinstance(module, torch.nn.Module):
+        raise ConversionError(f"cannot convert a {type(module).__name__}, expected a module")
+
+
+def check_tensors(torch: Any, module: Any, call: Call) -> None:
+    """Raise ConversionError for tensors of types that graphs lack, or that lie elsewhere."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    tensors += [(f"input {k}", t) for k, t in enumerate(call.tensors(torch))]
+    for name, tensor in tensors:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if tensor.device.type != "cpu":
+            raise ConversionError(
+                f"tensor {name!r} is on {tensor.device}: move the module and its example to the CPU"
+            )
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            raise ConversionError(f"tensor {name!r} is not a plain tensor, but {tensor.layout}")
+        if dtype not in DTYPES:
+            raise ConversionError(
+                f"tensor {name!r} is {dtype}, which is not computed with: convert the module in "
+                "float32, with module.float(); dtype='bfloat16' and others store its weights so"
+            )
 
 
 def example_call(torch: Any, module: Any, given: Any) -> Call:

@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from typing import Any
 
-from lightrnn.errors import ConversionError, LightRNNError
-from lightrnn_converters.optional import first_line
+from lightrnn.errors import LightRNNError
 from lightrnn_converters.torch_call import Call, bound_arguments
 from lightrnn_converters.torch_names import rename
+from lightrnn_converters.torch_problems import not_exported, not_translated
 from lightrnn_converters.torch_recurrent import keep_recurrent
 from lightrnn_converters.torch_translate import translations
 
 
-def export(torch: Any, module: Any, call: Call, shapes: Any, *, ones_vary: bool) -> Any:
+@dataclass(frozen=True)
+class Freedom:
+    """Which sizes torch.export may take for variable, where dynamic_shapes do not say.
+
+    ones: sizes of 1 in the example; then the program may be wrong where the module treats them in a
+    way of their own. features: the last size of tensors of three axes or more.
+    """
+
+    ones: bool = True
+    features: bool = True
+
+
+def freedoms(torch: Any, shapes: Any, call: Call) -> Iterator[Freedom]:
+    """What to try in turn for a module called so, given its dynamic_shapes."""
+    leaves = torch.utils._pytree.tree_leaves(shapes)
+    demanded = any(isinstance(d, torch.export.Dim) for d in leaves)
+    tensors = call.tensors(torch)
+    for ones in (True, False):
+        if (ones and demanded) or not (ones or demanded or any(1 in t.shape for t in tensors)):
+            continue
+        yield Freedom(ones)
+        if shapes is None and any(t.dim() > 2 for t in tensors):
+            yield Freedom(ones, features=False)
+
+
+def export(torch: Any, module: Any, call: Call, shapes: Any, freedom: Freedom) -> Any:
     """The exported program of a module.
 
     shapes: dynamic_shapes of torch.export, in which strings name sizes; None where all may vary.
-    ones_vary: whether sizes of 1 in the example may vary too; then the program may be wrong where
-    the module treats them in a way of their own.
     """
     args, kwargs = call.args, call.kwargs
     if shapes is None:
-        shapes = _all_dynamic(torch, dict(bound_arguments(module, call).arguments))
+        arguments = dict(bound_arguments(module, call).arguments)
+        shapes = _all_dynamic(torch, arguments, freedom)
     free = torch.export.Dim.AUTO
     shapes = torch.utils._pytree.tree_map(lambda d: free if isinstance(d, str) else d, shapes)
-    config = torch.fx.experimental._config.patch(backed_size_oblivious=ones_vary)
+    config = torch.fx.experimental._config.patch(backed_size_oblivious=freedom.ones)
     try:
-        with keep_recurrent(), config:
+        with keep_recurrent(), config, redirect_stderr(io.StringIO()):
             return torch.export.export(
                 module, args, kwargs or None, dynamic_shapes=shapes, strict=False
             )
     except LightRNNError:
         raise
     except Exception as error:  # torch raises classes of many modules
-        raise ConversionError(
-            f"torch.export cannot export the module: {first_line(error)}; control flow that"
-            " depends on values, or on Python objects other than tensors, cannot be exported:"
-            " convert the parts of the model on either side of it as graphs of one file"
-        ) from error
+        raise not_exported(error) from error
 
 
-def has_constraints(torch: Any, shapes: Any) -> bool:
-    """Whether dynamic_shapes demand of torch that sizes vary."""
-    return any(isinstance(d, torch.export.Dim) for d in torch.utils._pytree.tree_leaves(shapes))
-
-
-def _all_dynamic(torch: Any, arguments: Any) -> Any:
+def _all_dynamic(torch: Any, arguments: Any, freedom: Freedom) -> Any:
     def sizes(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return None
-        return dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
+        is_free = freedom.features or leaf.dim() < 3
+        return dict.fromkeys(range(leaf.dim() - (not is_free)), torch.export.Dim.AUTO)
 
     return torch.utils._pytree.tree_map(sizes, arguments)
 
@@ -83,9 +101,7 @@ def to_onnx(
     except LightRNNError:
         raise
     except Exception as error:  # as above
-        raise ConversionError(
-            f"torch.onnx cannot translate the module: {first_line(error)}"
-        ) from error
+        raise not_translated(torch, program, error) from error
 
 
 @contextmanager

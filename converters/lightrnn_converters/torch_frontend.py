@@ -12,9 +12,9 @@ from lightrnn_converters.onnx_frontend import read
 from lightrnn_converters.optional import require
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.source import load
-from lightrnn_converters.torch_call import Call, example_call
+from lightrnn_converters.torch_call import example_call
 from lightrnn_converters.torch_carry import require_agreement_in_a_row, without_idle_states
-from lightrnn_converters.torch_export import export, has_constraints, quiet, to_onnx
+from lightrnn_converters.torch_export import export, freedoms, quiet, to_onnx
 from lightrnn_converters.torch_names import chosen, distinct, input_names
 from lightrnn_converters.torch_names import outputs as outputs_of
 from lightrnn_converters.torch_nodes import TorchTensors
@@ -93,34 +93,29 @@ def graph_of(source: TorchGraph, *, verify: bool = True) -> Graph:
     """The converted graph of one module. Raises as `convert_torch` does."""
     torch = require("torch")
     require("onnxscript")
-    module = source.module
+    module = getattr(source.module, "_orig_mod", source.module)  # of a compiled module
     if isinstance(module, torch.export.ExportedProgram):
         call = example_call(torch, module, source.example_inputs)
-        return _converted(torch, source, call, Subject(module, call, None), module, verify)
-    if not isinstance(module, torch.nn.Module):
-        raise ConversionError(f"cannot convert a {type(module).__name__}, expected a module")
+        return _converted(torch, source, module, Subject(module, call, None), module, verify)
+    check_module(torch, module)
     call = example_call(torch, module, source.example_inputs)
+    check_tensors(torch, module, call)
     with quiet():
         subject = subject_of(torch, module, call, source.dynamic_shapes)
-
-    def attempt(ones_vary: bool) -> Graph:
-        with evaluating(module), quiet(), torch.no_grad():
-            program = export(
-                torch, subject.module, subject.call, subject.shapes, ones_vary=ones_vary
-            )
-        return _converted(torch, source, call, subject, program, verify)
-
-    if not has_constraints(torch, source.dynamic_shapes):
+    failed: ConversionError | None = None
+    for freedom in freedoms(torch, source.dynamic_shapes, call):
         try:
-            return attempt(ones_vary=True)
-        except ConversionError:
-            if all(1 not in t.shape for t in call.tensors(torch)):
-                raise
-    return attempt(ones_vary=False)
+            with evaluating(module), quiet(), torch.no_grad():
+                program = export(torch, subject.module, subject.call, subject.shapes, freedom)
+            return _converted(torch, source, module, subject, program, verify)
+        except ConversionError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
 
 
 def _converted(
-    torch: Any, source: TorchGraph, call: Call, subject: Subject, program: Any, verify: bool
+    torch: Any, source: TorchGraph, module: Any, subject: Subject, program: Any, verify: bool
 ) -> Graph:
     """The graph of a program, compared with the module."""
     states = subject.states(torch)
@@ -156,7 +151,7 @@ def _converted(
         graph = without_idle_states(graph, list(states))
         check_start(torch, subject.slots, set(graph.states))
     if verify and subject.module is not program:
-        reference = TorchReference(source.module, own, results, call)
+        reference = TorchReference(module, own, results, subject.original)
         with quiet():
             require_agreement_in_a_row(graph, reference, trials.done[0][0])
     return graph

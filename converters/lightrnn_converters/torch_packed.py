@@ -18,8 +18,14 @@ _QUERIES = ("dim", "size", "__get__", "stride", "is_floating_point", "numel", "d
 
 _POSITIONWISE = (
     "linear", "embedding", "dropout", "relu", "tanh", "sigmoid", "gelu", "layer_norm", "leaky_relu",
+    "silu", "elu", "softplus", "hardtanh", "to", "float", "detach", "clone", "contiguous",
 )  # fmt: skip
 """Functions that treat every step of a sequence alike, which may be applied to packed data."""
+
+_ELEMENTWISE = (
+    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "div", "neg",
+)  # fmt: skip
+"""Functions of several tensors, element by element."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +116,13 @@ class PackedSequences:
             result = handler(function, args, kwargs)
             if result is not NotImplemented:
                 return result
-        if args and self._data.get(args[0]) is not None:
+        leaves = _leaves((args, kwargs))
+        if any(self._data.get(leaf) is not None for leaf in leaves):
             return self._on_data(name, function, args, kwargs)
-        if args and self.is_packed(args[0]) and name not in _QUERIES:
+        if name not in _QUERIES and any(self.is_packed(leaf) for leaf in leaves):
             raise UnsupportedError(f"torch function {name!r} on the batch_sizes of packed data")
-        return function(*self._really_permuted(args), **kwargs)
+        args, kwargs = self._really_permuted((args, kwargs))
+        return function(*args, **kwargs)
 
     def recurrent(self, call: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, ...]:
         """A call with packing: (data, batch_sizes, h or (h, c), params, biases, layers, ...)."""
@@ -151,12 +159,16 @@ class PackedSequences:
         if order is not None:
             self._unsorted.set(tensor, _Permuted(tensor, axis, order))
 
-    def _really_permuted(self, args: Any) -> Any:
-        def permuted(arg: Any) -> Any:
-            found = self._unsorted.get(arg)
-            return arg if found is None else arg.index_select(found.axis, found.order)
+    def _really_permuted(self, values: Any) -> Any:
+        def permuted(leaf: Any) -> Any:
+            found = self._unsorted.get(leaf)
+            return leaf if found is None else leaf.index_select(found.axis, found.order)
 
-        return tuple(permuted(arg) for arg in args)
+        import torch
+
+        if all(self._unsorted.get(leaf) is None for leaf in _leaves(values)):
+            return values
+        return torch.utils._pytree.tree_map(permuted, values)
 
     def _on_sort(self, function: Any, args: Any, kwargs: Any) -> Any:
         result = function(*args, **kwargs)
@@ -212,15 +224,24 @@ class PackedSequences:
         return NotImplemented if packed is None else args[0].dim() - 1
 
     def _on_data(self, name: str, function: Any, args: Any, kwargs: Any) -> Any:
+        """A function of packed data, which computes on the padded data that stands for it."""
         if name in _QUERIES:
             return function(*args, **kwargs)
-        if name not in _POSITIONWISE:
+        leaves = [leaf for leaf in _leaves((args, kwargs)) if hasattr(leaf, "dim")]
+        found = [p for leaf in leaves if (p := self._data.get(leaf)) is not None]
+        others = [leaf for leaf in leaves if self._data.get(leaf) is None]
+        alike = all(p.lengths is found[0].lengths and p.order is found[0].order for p in found)
+        if name in _ELEMENTWISE:
+            # what is added to each element or to each feature is, whatever the steps are
+            alike = alike and all(leaf.dim() < 2 for leaf in others)
+        elif name not in _POSITIONWISE:
+            alike = False
+        if not alike:
             raise UnsupportedError(
                 f"torch function {name!r} on packed data; unpack it with pad_packed_sequence first"
             )
-        packed = self._data.get(args[0])
-        result = function(packed.x, *args[1:], **kwargs)
-        self._data.set(result, _Packed(result, packed.lengths, packed.order))
+        result = function(*args, **kwargs)
+        self._data.set(result, _Packed(result, found[0].lengths, found[0].order))
         return result
 
     def _on_embedding(self, function: Any, args: Any, kwargs: Any) -> Any:
@@ -252,19 +273,47 @@ class PackedSequences:
         data, _, batch_first, padding_value, total = args
         packed = self._data.get(data)
         y, lengths = packed.x, packed.lengths
-        if not isinstance(total, _Longest) and total != y.shape[0]:
-            raise UnsupportedError(
-                "pad_packed_sequence with a total_length other than the length that was packed"
-            )
-        if not packed.zeroed or padding_value != 0:
+        has_total = not isinstance(total, _Longest)
+        if has_total and not _surely_equal(total, y.shape[0]):
+            y, within = _resized(y, total), _checked(lengths, total)
+            y = _padded(y, within, padding_value)
+        elif not packed.zeroed or padding_value != 0:
             y = _padded(y, lengths, padding_value)
-        if isinstance(total, _Longest):
+        if not has_total:
             y = self._unpad(y, lengths)
         y = y.transpose(0, 1) if batch_first else _alias(y)
         lengths = _alias(lengths)
         self._mark_unsorted(y, 0 if batch_first else 1, packed.order)
         self._mark_unsorted(lengths, 0, packed.order)
         return y, lengths
+
+
+def _leaves(values: Any) -> list[Any]:
+    import torch
+
+    found: list[Any] = torch.utils._pytree.tree_leaves(values)
+    return found
+
+
+def _surely_equal(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal whatever the sizes of the inputs are."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return bool(statically_known_true(a == b))
+
+
+def _resized(y: Any, total: Any) -> Any:
+    """y [T, N, ...] with zeros after its end, or without its last steps, as [total, N, ...]."""
+    import torch
+
+    return torch.cat((y, y.new_zeros(total, *y.shape[1:])))[:total]
+
+
+def _checked(lengths: Any, most: Any) -> Any:
+    """The lengths, read from a list of all that are allowed: a longer one is out of its range."""
+    import torch
+
+    return torch.arange(most + 1, dtype=lengths.dtype)[lengths]
 
 
 def _inverted(order: Any) -> Any:

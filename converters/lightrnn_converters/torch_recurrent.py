@@ -22,6 +22,7 @@ from unittest import mock
 
 from lightrnn.errors import UnsupportedError
 from lightrnn_converters.torch_packed import PackedSequences
+from lightrnn_converters.torch_rewrites import embedding_bag
 
 _COMMON = "Tensor[] params, Tensor? lengths, bool has_biases, int num_layers, bool bidirectional"
 _SCHEMAS = {
@@ -54,9 +55,18 @@ def _fake_recurrent(
 
 
 def _require(what: str, found: Sequence[Any], wanted: Sequence[Any]) -> None:
-    """Make sizes equal, those that are still free included."""
-    if len(found) != len(wanted) or any(a != b for a, b in zip(found, wanted, strict=True)):
+    """Make sizes equal, those that are still free included.
+
+    A size that is computed from others is left alone: torch may not be able to solve for them.
+    """
+    if len(found) != len(wanted) or any(
+        a != b for a, b in zip(found, wanted, strict=True) if _is_plain(a) and _is_plain(b)
+    ):
         raise UnsupportedError(f"{what} of shape {list(found)}, expected {list(wanted)}")
+
+
+def _is_plain(size: Any) -> bool:
+    return isinstance(size, int) or bool(size.node.expr.is_Symbol or size.node.expr.is_number)
 
 
 def _fake_unpad(y: Any, lengths: Any) -> Any:
@@ -117,9 +127,14 @@ def keep_recurrent() -> Iterator[None]:
         def __torch_function__(
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            call = recurrent.get(function)
+            call, kwargs = recurrent.get(function), kwargs or {}
+            if function is torch.nn.functional.embedding_bag:
+                with self:
+                    result = embedding_bag(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
             if call is None:
-                return packed.call(function, args, kwargs or {})
+                return packed.call(function, args, kwargs)
             if packed.is_packed(args[1]):
                 return packed.recurrent(call, args)
             return _plain(call, args)

@@ -19,6 +19,7 @@ class Subject:
     inputs: names of the tensors of the call; None for those that torch gives them.
     slots: the attributes of the original module that hold its state, which come last among the
     inputs and the outputs.
+    plain: where there are such, the call of the original module.
     """
 
     module: Any
@@ -26,6 +27,12 @@ class Subject:
     shapes: Any
     inputs: Sequence[str] | None = None
     slots: Sequence[torch_state.Slot] = ()
+    plain: Call | None = None
+
+    @property
+    def original(self) -> Call:
+        """The call of the original module."""
+        return self.plain or self.call
 
     def states(self, torch: Any) -> dict[str, str]:
         """The inputs that hold the state, and the outputs that feed them."""
@@ -52,6 +59,7 @@ def subject_of(torch: Any, module: Any, call: Call, shapes: Any) -> Subject:
         _outer_shapes(torch, shapes, bound.arguments, state),
         leaf_names(torch, bound.arguments) + torch_state.names(torch, slots),
         slots,
+        call,
     )
 
 
