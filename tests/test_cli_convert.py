@@ -62,7 +62,7 @@ def test_convert_options(tmp_path: Path) -> None:
 
     assert convert("--dim", "N=4")["inputs"] == [{"name": "x", "dtype": "float32", "shape": [4, 3]}]
     unfit = failure(1, "convert", source, "-o", target, "--state", "x=y", "--dim", "N=2")
-    assert unfit == "graph 'main': state 'x' is float32[2, 3], its source 'y' is float32[2, 2]"
+    assert unfit == "state 'x' is float32[2, 3], and 'y', which is to feed it, is float32[2, 2]"
     bound = convert("--bind", "x=[[1, 2, 3]]")
     assert bound["inputs"] == []
     found = lightrnn.load(target)()

@@ -160,7 +160,8 @@ class GlobalPool(Operator):
     """The base of pools over all spatial axes: [N, C, ...] to [N, C, 1, ...]."""
 
     kinds = "f"
-    reduction: ClassVar[str]
+    reduction: ClassVar[str] = ""
+    """The reduction of `native.abi.REDUCTIONS` that the pool is; "" where it is none of them."""
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -175,7 +176,7 @@ class GlobalPool(Operator):
     ) -> bool:
         x, y = given(inputs), outputs[0]
         places = prod(x.shape[2:])
-        if y is None or x.type.dtype != FLOAT32 or not places:
+        if y is None or x.type.dtype != FLOAT32 or not places or not self.reduction:
             return y is None
         code = REDUCTIONS.index(self.reduction)
         emit.call("reduce", x, y, prod(x.shape[:2]), places, 1, code, work=x.size)

@@ -192,7 +192,7 @@ class MelWeightMatrix(Operator):
 
     output_datatype: int = 1
 
-    kinds = "iu"
+    kinds = "i"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         bands, length, rate = (_number(given(inputs, k), n) for k, n in enumerate(_NAMES))
