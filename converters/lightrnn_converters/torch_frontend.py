@@ -12,7 +12,7 @@ from lightrnn_converters.onnx_frontend import read
 from lightrnn_converters.optional import require
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.source import load
-from lightrnn_converters.torch_call import example_call
+from lightrnn_converters.torch_call import check_module, check_tensors, example_call
 from lightrnn_converters.torch_carry import require_agreement_in_a_row, without_idle_states
 from lightrnn_converters.torch_export import export, freedoms, quiet, to_onnx
 from lightrnn_converters.torch_names import chosen, distinct, input_names
