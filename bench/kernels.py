@@ -21,7 +21,7 @@ def gemm(m: int, k: int, n: int) -> Callable[[], object]:
     a = aligned_copy(rng.standard_normal((m, k)).astype(np.float32))
     b = aligned_copy(panels(rng.standard_normal((k, n)).astype(np.float32)))
     c = aligned_copy(np.zeros((m, n), np.float32))
-    words = [address(a), address(b), 0, address(c), 1, m, n, k, k, 0, n, 0, 0, 0, 0, 0]
+    words = [address(a), address(b), 0, address(c), 1, m, n, k, k, 0, n, 0, 0, 0, 0, 0, 0]
     args = np.array(words, np.int64)
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     call = kind(kernels.addresses["gemm"])

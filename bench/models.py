@@ -66,7 +66,7 @@ def as_onnx(graph: Graph) -> bytes:
         helper.make_node(n.op, n.inputs, n.outputs, name=n.origin, **dict(n.attrs))
         for n in graph.nodes
     ]
-    constants = [numpy_helper.from_array(np.ascontiguousarray(v), n)
+    constants = [numpy_helper.from_array(np.asarray(v, order="C"), n)
                  for n, v in graph.constants.items()]  # fmt: skip
     return _saved(
         helper.make_graph(nodes, "graph", _values(graph.inputs), _values(graph.outputs), constants),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from lightrnn.engine.executor import Executor, run_on_numpy
 from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
+from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
-from lightrnn.errors import InputError, UnsupportedError
-from lightrnn.format import ModelFile, read
+from lightrnn.errors import GraphError, InputError, UnsupportedError
+from lightrnn.format import ModelFile, contents, read
 from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
 from lightrnn.native import library
 from lightrnn.ops import build
+
+if TYPE_CHECKING:
+    from lightrnn.streaming import Streamed
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,7 @@ def load(
         raise UnsupportedError(f"device {device!r} is not supported, expected 'cpu'")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, expected a positive number")
-    return Model(
-        source if isinstance(source, str | os.PathLike | bytes) else source.read(), threads
-    )
+    return Model(source if isinstance(source, str | os.PathLike) else contents(source), threads)
 
 
 class Model:
@@ -63,8 +65,9 @@ class Model:
             check(graph, build)
         self._graphs = dict(file.graphs)
         self._store = PackedStore()
-        self._encodings = dict(file.encodings)
+        self.encodings: dict[str, str] = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
+        self._pieces: dict[str, _Pieces] = {}
         self.metadata: dict[str, str] = dict(file.metadata)
         self.text: dict[str, Any] | None = None if file.text is None else dict(file.text)
         kernels = library.load()
@@ -137,8 +140,26 @@ class Model:
             self.plan(one, graph)
 
     def stream(self, graph: str | None = None) -> Stream:
-        """Run step after step, states carried from one to the next."""
-        return Stream(self, graph or self.graphs[0])
+        """Run piece after piece of a sequence of any length, states carried along.
+
+        Raises UnsupportedError, naming each node at fault, where the results would not be those of
+        the whole sequence.
+        """
+        name = graph or self.graphs[0]
+        found = self._pieces.get(name)
+        if found is None:
+            found = self._pieces[name] = self._in_pieces(name)
+        return Stream(self._executor, found)
+
+    def _in_pieces(self, name: str) -> _Pieces:
+        from lightrnn.streaming import streamed
+
+        made = streamed(self.graph(name), name)
+        kept = self._store, self.encodings
+        first = prepare(made.first, tuple(made.first.outputs), *kept)
+        visible = replace(made.first, inputs={n: made.first.inputs[n] for n in made.inputs})
+        later = prepare(made.later, tuple(made.later.outputs), *kept, made.later.states)
+        return _Pieces(made, _Signature(visible, first, None), later)
 
     @property
     def arena_bytes(self) -> int:
@@ -157,7 +178,7 @@ class Model:
                     f"the graph has {', '.join(stored.outputs)}"
                 )
             found = _Signature(
-                stored, prepare(stored, names, self._store, self._encodings), self._executor
+                stored, prepare(stored, names, self._store, self.encodings), self._executor
             )
             self._prepared[graph, names] = found
         return found
@@ -250,52 +271,78 @@ def _specs(types: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, t.dtype, t.shape) for name, t in types.items())
 
 
-class Stream:
-    """A model run step after step; not to be shared by threads.
+@dataclass(frozen=True)
+class _Pieces:
+    """A graph prepared to run piece by piece: what all its streams share."""
 
-    States (inputs that the file pairs with outputs) start as zeros and are carried along.
+    streamed: Streamed
+    signature: _Signature
+    later: Prepared
+
+
+class Stream:
+    """A model run on one piece of its input after the other; not to be shared by threads.
+
+    The results are those of all pieces at once. States start as the model starts them: as zeros
+    where they are inputs that the file pairs with outputs.
     """
 
-    def __init__(self, model: Model, graph: str) -> None:
-        self._model = model
-        self._graph = graph
-        stored = model.graph(graph)
-        if not stored.states:
-            raise UnsupportedError(f"graph {graph!r} has no states to carry")
-        self._states = stored.states
-        self._types = {name: stored.inputs[name] for name in stored.states}
-        self._wanted = tuple(stored.outputs)
-        self._visible = [n for n in stored.outputs if n not in set(stored.states.values())]
-        self._inputs = [n for n in stored.inputs if n not in stored.states]
-        self._values: dict[str, Array] = {}
+    def __init__(self, executor: Executor | None, pieces: _Pieces) -> None:
+        self._executor, self._pieces = executor, pieces
+        streamed = pieces.streamed
+        counts = len(streamed.inputs), len(streamed.outputs)
+        self._session = Session(executor, pieces.later, *counts)
+        self._step = self._session.dispatcher(self._checked)
+        self._began: tuple[tuple[int, ...], ...] | None = None
 
     def reset(self) -> None:
-        """Begin again from zero states."""
-        self._values = {}
+        """Begin another sequence."""
+        self._session.begin([])
+        self._began = None
+
+    def copy(self) -> Stream:
+        """A stream that goes on by itself from where this one is."""
+        other = Stream(self._executor, self._pieces)
+        other._session.begin(self._session.states())
+        other._began = self._began
+        return other
 
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs, states apart, for the next piece of input."""
-        values = self._values or self._zeros(inputs)
-        results = self._model.run({**inputs, **values}, self._wanted, self._graph)
-        self._values = {name: results[out] for name, out in self._states.items()}
-        return {name: results[name] for name in self._visible}
+        """The outputs, states apart, for the next piece, which may be of any number of steps.
 
-    def _zeros(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Zero states, sizes that have names taken from the inputs."""
-        sizes: dict[str, int] = {}
-        stored = self._model.graph(self._graph)
-        for name in self._inputs:
-            shape = stored.inputs[name].shape or ()
-            for dim, size in zip(shape, np.shape(inputs.get(name, ())), strict=False):
-                if isinstance(dim, str):
-                    sizes[dim] = size
-        zeros = {}
-        for name, kind in self._types.items():
-            shape = tuple(sizes.get(d) if isinstance(d, str) else d for d in kind.shape or ())
-            if kind.shape is None or any(d is None for d in shape):
-                raise InputError(f"the size of state {name!r} is not known from the inputs")
-            zeros[name] = np.zeros([d for d in shape if isinstance(d, int)], kind.dtype)
-        return zeros
+        inputs: those of the model but for states. Inputs that are not along time are given with
+        every piece; where an initial state depends on them, the first piece's count.
+
+        Raises InputError for inputs that do not fit, DataError for a value out of range; the
+        stream is then where it was.
+        """
+        return self._step(inputs)
+
+    def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        arrays = self._pieces.signature.checked(inputs)
+        if self._began is None:
+            return self._begin(arrays)
+        self._pieces.streamed.check(self._began, [a.shape for a in arrays])
+        try:
+            return self._session.run(arrays)
+        except GraphError as error:
+            raise InputError(
+                f"{error}; where the piece does not fit the states, reset() begins another sequence"
+            ) from None
+
+    def _begin(self, arrays: list[Array]) -> dict[str, Array]:
+        pieces, shapes = self._pieces, tuple(a.shape for a in arrays)
+        given = [*arrays, *pieces.streamed.zeros(shapes)]
+        prepared = pieces.signature.prepared
+        if self._executor is None:
+            results = run_on_numpy(prepared, given)
+        else:
+            plan = prepared.plan(tuple(a.shape for a in given))
+            results = self._executor.run(plan, given)
+        made = dict(zip(prepared.graph.outputs, results, strict=True))
+        self._session.begin([made[output] for output in pieces.later.carried.values()])
+        self._began = shapes
+        return {name: made[name] for name in pieces.streamed.outputs}
 
 
 _warned = False

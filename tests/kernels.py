@@ -156,10 +156,12 @@ def run_lowered(
     *,
     nth: int = 1,
     constants: Sequence[int] = (),
-) -> tuple[Array, ...] | None:
+    asked: Sequence[str] = (),
+) -> tuple[Array | None, ...] | None:
     """The outputs of an operator computed by its kernels; None where it has none for these inputs.
 
-    constants: positions of the inputs whose values are known while lowering.
+    constants: positions of the inputs whose values are known while lowering. asked: outputs that
+    somebody reads, "" for one that nobody does; empty for all. The others come back as None.
     """
     emit = DirectEmitter(backend, nth)
     operands: list[Operand | None] = []
@@ -172,12 +174,15 @@ def run_lowered(
         known = TensorType(array.dtype, array.shape, array if k in constants else None)
         types.append(known)
         operands.append(Operand(f"in{k}", known, emit.place(array), k in constants))
-    outputs = []
+    outputs: list[Operand | None] = []
     for k, inferred in enumerate(op.infer(types)):
+        if asked and not (k < len(asked) and asked[k]):
+            outputs.append(None)
+            continue
         empty = np.empty(inferred.sizes, inferred.dtype)
         empty.reshape(-1).view(np.uint8)[:] = 0xFF
         outputs.append(Operand(f"out{k}", inferred, emit.place(empty)))
     if not op.lower(emit, operands, outputs):
         assert not emit.calls, "emitted calls, then gave up"
         return None
-    return tuple(emit.read(o) for o in outputs)
+    return tuple(None if o is None else emit.read(o) for o in outputs)

@@ -38,11 +38,12 @@ that names every such node and why.
   8 to 64 bits. bfloat16 is computed in float32, and only a Cast to bfloat16 rounds to it: inputs
   and outputs that the source model has in bfloat16 are float32 here. Tensors of float8, float6 and
   float4 types are float32, and those of 4 and 2-bit integers int8 or uint8, that hold the same
-  values; they can be moved and cast, and the integers dequantized. Other operators on them, strings
+  values; they can be moved, cast, quantized to and dequantized. Other operators on them, strings
   and complex numbers are refused.
 - **Sequences, optional values, maps and sparse tensors** are refused as inputs and outputs of a
   model. Inside one, a sequence made by SplitToSequence or SequenceConstruct can be read at constant
-  positions and joined.
+  positions and joined, and so can one to which each iteration of a Loop appends one tensor.
+- **Control flow.** If, Loop and Scan are computed; a Scan of opset 8, over batches, is refused.
 - **Training.** Dropout and BatchNormalization with training_mode are refused.
 - **Operators** that are neither computed nor defined by ONNX through others, and those of other
   domains than ONNX's own.
@@ -183,7 +184,11 @@ def _lowers_knowing(cls: type[Operator], case: Case, constants: Sequence[int]) -
     if not all(t.is_concrete for t in outputs):
         return False
     given = [None if t is None else Operand(inputs[k], t, Ref(0)) for k, t in enumerate(types)]
-    made = [Operand(f"out{k}", t, Ref(0)) for k, t in enumerate(outputs)]
+    asked = case.outputs or cls.outputs.names * len(outputs)
+    made = [
+        Operand(f"out{k}", t, Ref(0)) if k < len(asked) and asked[k] else None
+        for k, t in enumerate(outputs)
+    ]
     return op.lower(Ignored(), given, made)
 
 

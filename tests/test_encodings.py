@@ -10,10 +10,11 @@ import pytest
 
 import lightrnn
 from lightrnn.engine.interpret import evaluate
-from lightrnn.format import ModelFile, dumps, read
+from lightrnn.errors import FormatError
+from lightrnn.format import ModelFile, container, dumps, encodings, read
 from lightrnn.graph import FLOAT32, Array, Graph, Node, TensorType
 from lightrnn.native.abi import WEIGHTS
-from lightrnn.ops.packing import narrow, panels
+from lightrnn.ops.packing import weight_panels
 from tests.kernels import BACKENDS, guarded, run_kernel
 
 KINDS = ("float16", "bfloat16")
@@ -64,6 +65,60 @@ def test_narrow_weights_give_the_bits_of_their_values(op: str, projection: int, 
         assert np.abs(found - evaluate(graph, {"x": x})["y"]).max() > 1e-6
 
 
+def int8_file(graph: Graph) -> bytes:
+    encodings = {n: "int8" for n in ("w", "r", "p") if n in graph.constants}
+    return dumps(ModelFile({"main": graph}, encodings={**encodings, "out": "int8_columns"}))
+
+
+@pytest.mark.parametrize(("op", "projection"), [("RNN", 0), ("GRU", 0), ("LSTM", 0), ("LSTM", 9)])
+def test_int8_weights_are_the_only_loss(op: str, projection: int) -> None:
+    """What is left beside the weights' own rounding is small, and each row's is its own."""
+    graph = layer(op, 21, projection)
+    data = int8_file(graph)
+    decoded = read(io.BytesIO(data)).graphs["main"]
+    for name in ("w", "r"):
+        error = np.abs(decoded.constants[name] - graph.constants[name])
+        assert np.all(error <= np.abs(graph.constants[name]).max(-1, keepdims=True) / 253)
+    model = lightrnn.load(data)
+    x = np.random.default_rng(0).standard_normal((9, 20, 10)).astype(np.float32)
+    found = model.run({"x": x})["y"]
+    wanted = evaluate(decoded, {"x": x})["y"]
+    rounding = np.abs(wanted - evaluate(graph, {"x": x})["y"]).max()
+    assert np.abs(found - wanted).max() < 0.1 * rounding
+    for n in (0, 7, 19):
+        alone = model.run({"x": x[:, n : n + 1]})["y"]
+        np.testing.assert_array_equal(alone[:, :, 0], found[:, :, n])
+
+
+def test_int8_scales_must_fit() -> None:
+    stored, metadata = container.read(int8_file(layer("GRU", 5)))
+    for name, change, message in (
+        ("w:scales", None, "needs scales 'w:scales' of F32"),
+        ("w:scales", np.ones((2, 1, 1), np.float32), "needs scales"),
+        ("r:scales", stored["r:scales"].array.astype(np.float16), "needs scales"),
+        ("r:scales", 0 * stored["r:scales"].array, "not a positive number"),
+        ("out:scales", np.nan * stored["out:scales"].array, "not a positive number"),
+    ):
+        tensors = {n: t for n, t in stored.items() if n != name}
+        if change is not None:
+            code = "F16" if change.dtype == np.float16 else "F32"
+            tensors[name] = container.Tensor(code, change)
+        target = io.BytesIO()
+        container.write(target, tensors, metadata)
+        with pytest.raises(FormatError, match=message):
+            lightrnn.load(target.getvalue())
+
+
+@pytest.mark.native
+def test_int8_weights_give_the_same_bits_on_any_number_of_threads() -> None:
+    data = int8_file(layer("LSTM", 160))
+    x = np.random.default_rng(0).standard_normal((80, 4, 10)).astype(np.float32)
+    alone = lightrnn.load(data, threads=1).run({"x": x})["y"]
+    shared = lightrnn.load(data, threads=2)
+    for _ in range(4):
+        np.testing.assert_array_equal(shared.run({"x": x})["y"], alone)
+
+
 @pytest.mark.native
 @pytest.mark.parametrize("kind", KINDS)
 def test_narrow_weights_take_half_the_memory(kind: str) -> None:
@@ -78,17 +133,24 @@ def test_narrow_weights_take_half_the_memory(kind: str) -> None:
 
 @pytest.mark.native
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", range(3))
+@pytest.mark.parametrize("kind", range(4))
 def test_products_with_narrow_weights(backend: str, kind: int) -> None:
     rng = np.random.default_rng(kind)
     for m, k, n in ((1, 5, 17), (3, 8, 33), (9, 7, 150)):
         a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
-        packed = narrow(panels(b), WEIGHTS[kind])
-        widened = packed.astype(np.float32)
-        if WEIGHTS[kind] == "bfloat16":
-            widened = (packed.astype(np.uint32) << 16).view(np.float32)
-        matrix = np.moveaxis(widened, 0, 1).reshape(k, -1)[:, :n]
+        matrix = as_stored(b, WEIGHTS[kind])
+        packed = weight_panels(matrix, WEIGHTS[kind])
         c = guarded(np.zeros((m, n), np.float32))
         sizes = (1, m, n, k, k, 0, n, 0, 0, 0, 0, kind)
-        run_kernel("gemm", guarded(a), guarded(packed), None, c, *sizes, backend=backend)
-        np.testing.assert_allclose(c, a.astype(np.float64) @ matrix, atol=1e-5)
+        room = guarded(np.zeros(m * ((k + 1) // 2 + 1), np.int32))
+        run_kernel("gemm", guarded(a), guarded(packed), None, c, *sizes, room, backend=backend)
+        atol = 1e-3 if WEIGHTS[kind] == "int8" else 1e-5  # int8 rounds activations to 15 bits
+        np.testing.assert_allclose(c, a.astype(np.float64) @ matrix, atol=atol)
+
+
+def as_stored(matrix: Array, kind: str) -> Array:
+    """A matrix after it was stored and read."""
+    if kind == "float32":
+        return matrix
+    encoding = "int8_columns" if kind == "int8" else kind
+    return encodings.decoded("b", encoding, encodings.encoded("b", matrix, encoding))

@@ -17,7 +17,7 @@ from lightrnn.engine.memory import Buffer, lay_out, rounded
 from lightrnn.engine.prepare import MAX_PLANS, PackedStore, Prepared, prepare
 from lightrnn.engine.team import Team, default_threads
 from lightrnn.errors import DataError, InputError
-from lightrnn.graph import FLOAT32, INT32, Array, Graph, Node, TensorType
+from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
 from lightrnn.native import library
 
 pytestmark = pytest.mark.native
@@ -261,3 +261,52 @@ def test_elements_keep_their_type_after_a_shape_that_depends_on_values() -> None
     kept, y = run(executor(1), ready, x, np.array([True, False, True]))
     np.testing.assert_array_equal(kept, x[[0, 2]], strict=True)
     np.testing.assert_array_equal(y, 2 * x[[0, 2]], strict=True)
+
+
+def test_what_is_made_from_values_keeps_its_type() -> None:
+    graph = Graph(
+        {"x": TensorType(FLOAT32, ("N",))},
+        {"found": TensorType(INT64, (1, None)), "twice": TensorType(INT64, (1, None))},
+        (Node("NonZero", ("x",), ("found",)), Node("Add", ("found", "found"), ("twice",))),
+        {},
+    )
+    found, twice = run(executor(1), prepared(graph), np.array([0, 3, 0, 1], np.float32))
+    assert found.dtype == twice.dtype == np.int64
+    np.testing.assert_array_equal(found, [[1, 3]])
+    np.testing.assert_array_equal(twice, [[2, 6]])
+
+
+def test_folding_stays_within_memory_and_raises_no_warnings() -> None:
+    graph = Graph(
+        {},
+        {"big": TensorType(FLOAT32, (2**20, 2**20)), "inf": TensorType(FLOAT32, (1,))},
+        (
+            Node("Expand", ("one", "sizes"), ("big",)),
+            Node("Div", ("one", "zero"), ("inf",)),
+        ),
+        {
+            "one": np.ones(1, np.float32),
+            "zero": np.zeros(1, np.float32),
+            "sizes": np.array([2**20, 2**20]),
+        },
+    )
+    ready = prepared(graph)
+    assert [node.op for node, _ in ready.nodes] == ["Expand"]
+    assert np.isposinf(ready.graph.constants["inf"]).all()
+
+
+def test_a_fused_node_before_a_shape_that_depends_on_values_is_not_needed_after_it() -> None:
+    nodes = (
+        Node("MatMul", ("x", "w"), ("product",)),
+        Node("Add", ("product", "b"), ("sum",)),
+        Node("Compress", ("sum", "keep"), ("kept",), {"axis": 0}),
+        Node("Neg", ("kept",), ("y",)),
+    )
+    inputs = {
+        "x": TensorType(FLOAT32, ("N", 4)), "keep": TensorType(np.dtype(np.bool_), ("N",)),
+    }  # fmt: skip
+    constants = {"w": np.ones((4, 3), np.float32), "b": np.ones(3, np.float32)}
+    graph = Graph(inputs, {"y": TensorType(FLOAT32, (None, 3))}, nodes, constants)
+    x, keep = np.eye(3, 4, dtype=np.float32), np.array([True, False, True])
+    (y,) = run(executor(1), prepared(graph), x, keep)
+    np.testing.assert_array_equal(y, np.full((2, 3), -2))

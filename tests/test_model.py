@@ -199,8 +199,6 @@ def test_a_stream_carries_its_states(model: lightrnn.Model) -> None:
         assert [list(p) for p in pieces] == [["y"]] * 3
         np.testing.assert_allclose(np.concatenate([p["y"] for p in pieces]), whole, atol=1e-6)
         stream.reset()
-    with pytest.raises(UnsupportedError, match="no states"):
-        model.stream()
 
 
 def test_a_model_can_be_pickled(tmp_path: Path) -> None:

@@ -134,17 +134,33 @@ def test_small_integers_are_moved_and_cast() -> None:
     np.testing.assert_array_equal(_converted(proto)(np.ones((4, 2), np.float32)), wanted)
 
 
-@pytest.mark.parametrize(("op", "zero", "name"), [
-    ("QuantizeLinear", ml_dtypes.int4, "int4"),
-    ("QuantizeLinear", ml_dtypes.float8_e4m3fn, "float8e4m3fn"),
-])  # fmt: skip
-def test_operator_that_needs_the_type_itself_is_refused(op: str, zero: Any, name: str) -> None:
+@pytest.mark.parametrize("kind", [ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.float8_e4m3fn])
+def test_values_are_quantized_to_the_type_of_the_zero_point(kind: Any) -> None:
     proto = model(
-        [node(op, ["x", "scale", "zero"], ["q"]), node("Cast", ["q"], ["y"], to=FLOAT)],
-        {"x": (FLOAT, (3,))}, {"y": (FLOAT, (3,))}, {"scale": np.array(0.5, np.float32)}, opset=24,
+        [
+            node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+            node("Cast", ["q"], ["y"], to=FLOAT),
+        ],
+        {"x": (FLOAT, (9,))}, {"y": (FLOAT, (9,))}, {"scale": np.array(0.5, np.float32)}, opset=24,
+    )  # fmt: skip
+    proto.graph.initializer.append(_narrow_constant("zero", 0, kind))
+    x = np.array([-1e4, -7.3, -4.2, -0.26, 0.0, 0.25, 1.3, 3.6, 1e4], np.float32)
+    info = (ml_dtypes.iinfo if "int" in kind.__name__ else ml_dtypes.finfo)(kind)
+    steps = x / 0.5 if "float" in kind.__name__ else np.rint(x / 0.5)
+    wanted = np.clip(steps, float(info.min), float(info.max)).astype(kind).astype(np.float32)
+    np.testing.assert_array_equal(_converted(proto)(x), wanted)
+
+
+@pytest.mark.parametrize(("zero", "name"), [
+    (ml_dtypes.int4, "int4"), (ml_dtypes.float8_e4m3fn, "float8e4m3fn"),
+])  # fmt: skip
+def test_operator_that_computes_on_a_small_type_is_refused(zero: Any, name: str) -> None:
+    proto = model(
+        [node("Add", ["zero", "zero"], ["q"]), node("Cast", ["q"], ["y"], to=FLOAT)],
+        {"x": (FLOAT, (3,))}, {"y": (FLOAT, (3,))}, opset=24,
     )  # fmt: skip
     proto.graph.initializer.append(_narrow_constant("zero", 0, zero))
-    with pytest.raises(UnsupportedError, match=f"QuantizeLinear node 'q': element type {name} is"):
+    with pytest.raises(UnsupportedError, match=f"Add node 'q': element type {name} is"):
         _converted(proto)
 
 
@@ -156,8 +172,9 @@ def test_dequantized_elements_have_the_type_of_their_scale() -> None:
     tensors.spread(tensors.admit(node), (TensorType(FLOAT32, (2,)),))
     assert tensors.types["x"] == TensorProto.BFLOAT16
     tensors.note("f", TensorProto.FLOAT8E5M2)
-    with pytest.raises(UnsupportedError, match="float8e5m2"):
-        tensors.admit(Node("DequantizeLinear", ("f", "scale"), ("y",)))
+    node = Node("DequantizeLinear", ("f", "single"), ("y",))
+    tensors.spread(tensors.admit(node), (TensorType(FLOAT32, (2,)),))
+    assert "y" not in tensors.types
 
 
 def test_inputs_of_a_carried_type_say_so(caplog: pytest.LogCaptureFixture) -> None:

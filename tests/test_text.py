@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ import lightrnn
 from lightrnn.errors import DataError, InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Dim, Graph, Node, TensorType
-from lightrnn.text import CharacterSpec, CharacterTokenizer, parse
-from lightrnn.text.batching import batches
+from lightrnn.text import Task, Tokenizer, parse_task, parse_tokenizer
+from lightrnn.text.batching import SMALL, batches
 
 CHARACTERS = "abcdefghij "
 LABELS = ["one", "two", "three"]
@@ -203,9 +204,8 @@ def test_a_model_without_text_is_refused() -> None:
         lightrnn.pipeline(dumps(ModelFile({"main": classifier()})))
 
 
-def tokenizer(characters: str, **fields: Any) -> CharacterTokenizer:
-    spec = CharacterSpec(characters, False, None, 0, 1, None)
-    return CharacterTokenizer(replace(spec, **fields))
+def tokenizer(characters: str, **fields: Any) -> Tokenizer:
+    return parse_tokenizer({"kind": "characters", "characters": characters, **fields})
 
 
 def test_ids_skip_those_that_are_taken() -> None:
@@ -232,36 +232,70 @@ def test_batches_hold_each_position_once() -> None:
     assert list(batches(lengths, 2, mixed=False)) == [[2, 6], [4], [0, 3], [5]]
 
 
+def test_a_long_text_does_not_pad_the_others() -> None:
+    lengths = [10] * 31 + [100_000]
+    assert list(batches(lengths, 32, mixed=True)) == [list(range(31)), [31]]
+    assert [len(b) for b in batches([30_000] * 5, 32, mixed=True)] == [2, 2, 1]
+    assert [len(b) for b in batches([1, 5, 20, 40, 60], 32, mixed=True)] == [5]
+    rng = np.random.default_rng(0)
+    lengths = [1 + int(n) for n in rng.lognormal(4, 1.5, 500)]
+    found = list(batches(lengths, 32, mixed=True))
+    assert sorted(k for b in found for k in b) == list(range(500))
+    for batch in found:
+        real = sum(lengths[k] for k in batch)
+        assert len(batch) * max(lengths[k] for k in batch) <= 2 * real + SMALL
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+def test_an_error_comes_after_the_results_before_it(size: int) -> None:
+    def texts() -> Iterator[str]:
+        yield from ["abc", "", "de"]
+        raise OSError("the disk is gone")
+
+    stream = lightrnn.pipeline(model_of(), size).stream(texts())
+    assert_answers(list(itertools.islice(stream, 3)), ["abc", "", "de"])
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
+
+
+def parse(text: Any, graph: Graph) -> Task:
+    """The task of a model of this graph that was not checked otherwise."""
+    return parse_task(SimpleNamespace(text=text, graphs=("main",), graph=lambda name: graph))  # type: ignore[arg-type]
+
+
 BAD = [
-    (text_with(task="tagging"), "the task is 'tagging', expected 'classification'"),
+    (text_with(task="haiku"), "'task' of text is 'haiku', expected 'classification'"),
     (text_with(task=...), "text lacks 'task'"),
     (text_with(more=1), "text has the unknown field 'more'"),
     (text_with(tokenizer=[]), "'tokenizer' of text is \\[\\], expected an object"),
-    (text_with(kind="words"), "the kind of tokenizer is 'words'"),
+    (text_with(kind="runes"), "'kind' of tokenizer is 'runes', expected 'characters' or"),
     (text_with(characters=...), "tokenizer lacks 'characters'"),
     (text_with(characters=["a"]), "'characters' of tokenizer is \\['a'\\], expected a string"),
     (text_with(characters="abca"), "characters hold 'a' \\(U\\+0061\\) twice"),
     (text_with(tokenizer={**TEXT["tokenizer"], "x": 1}), "tokenizer has the unknown field 'x'"),
     (text_with(lowercase=1), "'lowercase' of tokenizer is 1, expected true or false"),
     (text_with(normalization="nfc"), "normalization is 'nfc', expected 'NFC' or"),
-    (text_with(padding_id=-1), "padding_id is -1"),
+    (text_with(padding_id=-1), "'padding_id' of tokenizer is -1"),
     (text_with(padding_id=True), "'padding_id' of tokenizer is True, expected a whole number"),
-    (text_with(unknown_id=2**31), "unknown_id is 2147483648"),
-    (text_with(max_length=0), "max_length is 0"),
-    (text_with(max_length="9"), "expected a whole number or null"),
-    (text_with(labels=[]), "labels are empty"),
+    (text_with(unknown_id=2**31), "'unknown_id' of tokenizer is 2147483648"),
+    (text_with(max_length=0), "'max_length' of tokenizer is 0"),
+    (text_with(max_length="9"), "'max_length' of tokenizer is '9', expected a whole number"),
+    (text_with(labels=[]), "'labels' of text is empty"),
     (text_with(labels="abc"), "'labels' of text is 'abc', expected a list"),
     (text_with(labels=["a", "b"]), "2 labels, but output 'logits' is float32\\[N, 3\\]"),
-    (text_with(labels=["a", "b", 3]), "label 2 is 3"),
-    (text_with(labels=["a", "b", ""]), "label 2 is ''"),
-    (text_with(labels=["a", "b", "c\td"]), "label 2, 'c\\\\td', holds a control character"),
-    (text_with(labels=["a", "b", "\ud800"]), "label 2"),
-    (text_with(labels=["a", "b", "a"]), "labels hold 'a' twice"),
+    (text_with(labels=["a", "b", 3]), "'labels' of text: 2 is 3"),
+    (text_with(labels=["a", "b", ""]), "'labels' of text: 2 is ''"),
+    (text_with(labels=["a", "b", "c\td"]), "'labels' of text: 'c\\\\td' holds a control character"),
+    (text_with(labels=["a", "b", "\ud800"]), "holds a control character"),
+    (text_with(labels=["a", "b", "a"]), "'labels' of text holds 'a' twice"),
     (text_with(ids="x"), "no input 'x', the graph has ids, lengths"),
     (text_with(ids="lengths", lengths="ids"), "input 'lengths' is int64\\[N\\], expected rank 2"),
     (text_with(lengths=None), "the model also has the input 'lengths'"),
     (text_with(scores="ids"), "no output 'ids', the graph has logits"),
-    (text_with(scores_are="odds"), "scores_are is 'odds', expected 'logits' or 'probabilities'"),
+    (
+        text_with(scores_are="odds"),
+        "'scores_are' of text is 'odds', expected 'logits' or 'probabilities'",
+    ),
 ]
 
 
@@ -271,14 +305,14 @@ def test_a_bad_description_is_one_clear_error(text: dict[str, Any], message: str
         parse(text, classifier())
 
 
-def test_defaults_of_a_description() -> None:
+def test_what_a_description_leaves_out() -> None:
     text = text_with(
         lowercase=..., normalization=..., padding_id=..., unknown_id=..., max_length=...,
         lengths=...,
     )  # fmt: skip
-    spec = parse(text, classifier(lengths=False))
-    assert spec.tokenizer == CharacterSpec(CHARACTERS, False, None, 0, 1, None)
-    assert spec.lengths is None
+    task = parse(text, classifier(lengths=False))
+    assert task.encode("Ae\u0301" * 99) == [1, 6, 1] * 99
+    assert not task.mixed
 
 
 def test_descriptions_that_do_not_fit_the_graph() -> None:

@@ -202,10 +202,11 @@ def test_keyword_arguments() -> None:
 
 def test_text_and_metadata_are_kept(tmp_path: Path) -> None:
     text = {
-        "task": {"kind": "classification", "input": "ids"},
-        "tokenizer": {"kind": "characters", "vocabulary": "abc"},
+        "task": "classification",
+        "tokenizer": {"kind": "characters", "characters": "abc"},
         "labels": ["a", "b", "c", "d"],
-    }
+        "ids": "ids", "scores": "output", "scores_are": "logits",
+    }  # fmt: skip
     path = tmp_path / "model.lrnn"
     convert_torch(
         Classifier(), torch.zeros(3, 4, dtype=torch.int64), path,

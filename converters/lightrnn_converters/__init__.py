@@ -1,5 +1,6 @@
 """Convert trained models to .lrnn files: from ONNX, from torch through ONNX, always verified."""
 
+from lightrnn_converters.bisect import Bisection
 from lightrnn_converters.onnx_frontend import convert_onnx
 from lightrnn_converters.pt2 import convert_pt2
 from lightrnn_converters.report import OutputReport, Report
@@ -7,6 +8,7 @@ from lightrnn_converters.torch_frontend import TorchGraph, convert_torch, conver
 from lightrnn_converters.verify import verify
 
 __all__ = [
+    "Bisection",
     "OutputReport",
     "Report",
     "TorchGraph",

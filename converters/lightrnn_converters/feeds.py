@@ -37,7 +37,7 @@ MOST_BETWEEN = 2**23
 SIZES = ((3, 1), (6, 2), (1, 0))
 """Sizes to try for dimensions of no fixed size: the first one's, and the step to each next."""
 
-LARGE_SIZES = ((64, 8), (512, 64))
+LARGE_SIZES = ((64, 8), (512, 64), (576, 0))
 """Sizes to try where a model runs at none of `SIZES`."""
 
 

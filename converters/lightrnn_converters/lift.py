@@ -32,6 +32,7 @@ def lift(model: Any) -> Any:
     from onnx import inliner, version_converter
 
     opset = _default_opset(model)
+    _refuse_old_scans(model, opset)
     if opset > OPSET:
         raise ConversionError(f"the model has opset {opset}, newer than {OPSET}")
     target = max(opset, min(OPSET, onnx.defs.onnx_opset_version()))
@@ -50,6 +51,16 @@ def lift(model: Any) -> Any:
         first = first_line(error)
         raise ConversionError(f"opset {opset} cannot be lifted to {target}: {first}") from None
     return _write_out(model)
+
+
+def _refuse_old_scans(model: Any, opset: int) -> None:
+    """Raise ConversionError for a Scan over batches, which onnx passes on as one without."""
+    for node in _nodes(model.graph):
+        if opset < 9 and node.op_type == "Scan":
+            raise ConversionError(
+                f"Scan node {node.name or node.output[0]!r}: control flow of opset {opset} "
+                "is not supported, expected opset 9 or later: export the model again"
+            )
 
 
 def _is_unchanged(model: Any, opset: int, target: int) -> bool:

@@ -21,7 +21,7 @@ MOVES = frozenset({
 """Operators that look at no element, whatever the type."""
 
 BY_TYPE = frozenset({
-    "Bernoulli", "BitCast", "DynamicQuantizeLinear", "If", "Loop", "QuantizeLinear", "Scan",
+    "Bernoulli", "BitCast", "DynamicQuantizeLinear", "If", "Loop", "Scan",
 })  # fmt: skip
 """Operators that depend on the element type itself, and those that hold others."""
 
@@ -47,15 +47,29 @@ class NarrowTensors:
             return self.admit(
                 replace(node, op="Cast", inputs=node.inputs[:1], attrs={**node.attrs, "to": to})
             )
+        if node.op == "QuantizeLinear":
+            return self._quantized(node)
         for name in node.inputs:
             kind = self.types.get(name)
             if kind is not None and not _computes(node.op, kind):
                 raise UnsupportedError(f"element type {NARROW[kind].name} is not supported")
         return node
 
+    def _quantized(self, node: Node) -> Node:
+        """QuantizeLinear with its result's type, which its zero point may have given, spelt out."""
+        zero = self.types.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        kind = zero or int(node.attrs.get("output_dtype", 0))  # type: ignore[arg-type]
+        self.note(node.outputs[0], kind)
+        for name in node.inputs[:2]:
+            if name in self.types and self.types[name] != BFLOAT16:
+                raise UnsupportedError(
+                    f"element type {NARROW[self.types[name]].name} is not supported"
+                )
+        return replace(node, attrs={**node.attrs, "output_dtype": kind}) if kind else node
+
     def spread(self, node: Node, outputs: tuple[TensorType, ...]) -> None:
         """Record the element types of an admitted node's outputs, given the types it infers."""
-        if node.op in ("Cast", "CastLike"):
+        if node.op in ("Cast", "CastLike", "QuantizeLinear"):
             return
         sources = node.inputs[1:2] if node.op == "DequantizeLinear" else node.inputs
         kind = next((self.types[i] for i in sources if i in self.types), None)
@@ -68,6 +82,4 @@ class NarrowTensors:
 def _computes(op: str, kind: int) -> bool:
     if kind == BFLOAT16:
         return op not in BY_TYPE
-    if op == "DequantizeLinear":
-        return NARROW[kind].carrier.kind in "iu"
-    return op in MOVES or op == "CastLike"
+    return op in MOVES or op in ("CastLike", "DequantizeLinear")

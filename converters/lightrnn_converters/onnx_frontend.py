@@ -14,13 +14,16 @@ from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
 from lightrnn.ops.narrow import NARROW
-from lightrnn_converters import constants
+from lightrnn_converters import constants, dimensions, microsoft
+from lightrnn_converters.bound import record
 from lightrnn_converters.find_states import find_states
 from lightrnn_converters.lift import lift
 from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
+from lightrnn_converters.report import RTOL
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
+from lightrnn_converters.sizes import finer
 from lightrnn_converters.source import Source, load
 from lightrnn_converters.verify import verify_onnx
 
@@ -46,8 +49,9 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16 or int8.
-    bind: input name to the value that it always has; what depends on it is computed now.
-    dims: name of a dimension to its only size.
+    bind: input name to the value that it always has; what depends on it is computed now. The file's
+    metadata lists them.
+    dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.
     states: input name to the output that feeds it at the next step; by default the initial states
     of recurrent layers whose final states are outputs, where that is sure.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
@@ -74,8 +78,11 @@ def convert_onnx(
             _check_names(given or {}, sources, "graph")
     if verify:
         for name, (model, values) in references.items():
-            verify_onnx(graphs[name], model, values)
-    save(destination, graphs, dtype=dtype, text=text, metadata=metadata)
+            loose = microsoft.APPROXIMATE if microsoft.is_approximate(model) else RTOL
+            verify_onnx(graphs[name], model, values, loose)
+    values = {name: fixed for name, (_, fixed) in references.items()}
+    given = {**record(values), **(metadata or {})}
+    save(destination, graphs, dtype=dtype, text=text, metadata=given)
 
 
 def read(
@@ -112,10 +119,10 @@ def read(
         states=dict(states or {}),
     )
     _check_states(graph)
-    graph = _refuse_problems(graph, reader.problems)
+    graph = _refuse_problems(graph, reader)
     _note_outputs(model.graph, graph)
     _note_carried(model.graph)
-    return checked(simplify(graph))
+    return checked(_with_equal_sizes(simplify(graph), reader.types))
 
 
 def with_found_states(graph: Graph) -> Graph:
@@ -135,7 +142,17 @@ def checked(graph: Graph) -> Graph:
     except GraphError as error:
         raise ConversionError(f"the converted graph is not valid: {error}") from error
     return replace(
-        graph, outputs={n: _valueless(types.get(n, t)) for n, t in graph.outputs.items()}
+        graph, outputs={n: _valueless(finer(types.get(n, t), t)) for n, t in graph.outputs.items()}
+    )
+
+
+def _with_equal_sizes(graph: Graph, types: Mapping[str, TensorType]) -> Graph:
+    """The graph with one name in its signature for sizes that its nodes take for one."""
+    sizes = dimensions.same(graph.nodes, types)
+    return replace(
+        graph,
+        inputs={n: dimensions.renamed(t, sizes) for n, t in graph.inputs.items()},
+        outputs={n: dimensions.renamed(t, sizes) for n, t in graph.outputs.items()},
     )
 
 
@@ -163,8 +180,8 @@ def _inputs(graph: Any, dims: Mapping[str, int]) -> dict[str, TensorType]:
             raise ConversionError(f"input {value.name!r}: {error}") from None
         shape = tuple(_dim(d) for d in proto.shape.dim) if proto.HasField("shape") else None
         types[value.name] = TensorType(dtype, shape)
-    named = {d for t in types.values() for d in t.shape or () if isinstance(d, str)}
-    _check_names(dims, named, "dimension")
+    types = dimensions.named(types)
+    _check_names(dims, dimensions.names(types), "dimension")
     return {name: _sized(kind, dims) for name, kind in types.items()}
 
 
@@ -241,21 +258,13 @@ def _may_be_one(a: TensorType, b: TensorType) -> bool:
     )
 
 
-def _refuse_problems(graph: Graph, problems: Mapping[int, str]) -> Graph:
+def _refuse_problems(graph: Graph, reader: Reader) -> Graph:
     """Raise one UnsupportedError for all nodes that are needed and cannot be computed."""
-    needed = set(graph.outputs)
-    found = []
-    for k in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[k]
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            if k in problems:
-                found.append(problems[k])
-    if found:
-        listed = "\n  ".join(dict.fromkeys(reversed(found)))
+    if found := reader.needed_problems(graph.outputs):
+        listed = "\n  ".join(dict.fromkeys(found))
         count = f"{len(found)} nodes" if len(found) > 1 else "one node"
         raise UnsupportedError(f"{count} of the model cannot be converted:\n  {listed}")
-    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in problems)
+    kept = tuple(n for k, n in enumerate(graph.nodes) if k not in reader.problems)
     return replace(graph, nodes=kept)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightrnn.graph import Array
+
+if TYPE_CHECKING:
+    from lightrnn_converters.bisect import Bisection
 
 RTOL = 1e-5
 ATOL = 1e-5
@@ -47,9 +51,13 @@ class OutputReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All outputs at all sets of inputs. str() is a table, one line each."""
+    """All outputs at all sets of inputs. str() is a table, one line each.
+
+    bisection: where the model begins to differ, if that was asked for and it does; its str() says.
+    """
 
     outputs: tuple[OutputReport, ...]
+    bisection: Bisection | None = None
 
     @property
     def passed(self) -> bool:
@@ -61,7 +69,8 @@ class Report:
         return tuple(o for o in self.outputs if not o.passed)
 
     def __str__(self) -> str:
-        return "\n".join(str(o) for o in self.outputs)
+        lines = [str(o) for o in self.outputs]
+        return "\n".join(lines if self.bisection is None else [*lines, str(self.bisection)])
 
 
 def compare(

@@ -31,12 +31,25 @@ def load(source: Source) -> Any:
         if output.type.WhichOneof("value") in (None, "tensor_type"):
             output.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(_with_ranks(model))
     except Exception as error:  # onnx's C++ raises classes of several modules
         raise ConversionError(
             f"{describe(source)} is not a valid ONNX model: {first_line(error)}"
         ) from None
     return model
+
+
+def _with_ranks(model: Any) -> Any:
+    """The model as onnx's checker wants it: inputs of any rank, which runtimes take, have one."""
+    kinds = [i.type.tensor_type for i in model.graph.input if i.type.HasField("tensor_type")]
+    if all(kind.HasField("shape") for kind in kinds):
+        return model
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for value in copy.graph.input:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return copy
 
 
 def describe(source: Source) -> str:

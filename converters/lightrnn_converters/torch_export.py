@@ -79,7 +79,7 @@ def _all_dynamic(torch: Any, arguments: Any, freedom: Freedom) -> Any:
 def to_onnx(
     torch: Any, program: Any, inputs: Sequence[str], outputs: Sequence[str], shapes: Any
 ) -> Any:
-    """The ModelProto of a program, its inputs and outputs under these names.
+    """The ModelProto of a program, its inputs and outputs under these names, and torch's program.
 
     shapes: as above, for the names in it.
     """
@@ -97,7 +97,7 @@ def to_onnx(
         )
         proto = exported.model_proto
         rename(proto, drafts)
-        return proto
+        return proto, exported.exported_program
     except LightRNNError:
         raise
     except Exception as error:  # as above

@@ -17,6 +17,7 @@ from lightrnn_converters.torch_carry import require_agreement_in_a_row, without_
 from lightrnn_converters.torch_export import export, freedoms, quiet, to_onnx
 from lightrnn_converters.torch_names import chosen, distinct, input_names
 from lightrnn_converters.torch_names import outputs as outputs_of
+from lightrnn_converters.torch_nodes import TorchTensors
 from lightrnn_converters.torch_reference import TorchReference
 from lightrnn_converters.torch_sizes import Trials, sizes_of
 from lightrnn_converters.torch_state import check_start
@@ -128,7 +129,7 @@ def _converted(
     results = chosen(results, source.output_names, "output")
     outputs = [*results, *states.values()]
     with quiet(), torch.no_grad():
-        proto = to_onnx(torch, program, inputs, outputs, subject.shapes)
+        proto, translated = to_onnx(torch, program, inputs, outputs, subject.shapes)
     sizes = sizes_of(program, inputs)
     sizes.declare(proto)
     pairs = {**states, **(source.states or {})}
@@ -143,7 +144,11 @@ def _converted(
         if settled != sizes:
             settled.declare(proto)
             graph = read(load(proto), states=pairs)
-        require_agreement(graph, trials.done_within(settled), "torch")
+        with quiet():
+            require_agreement(
+                graph, trials.done_within(settled), "torch",
+                lambda: TorchTensors(translated, inputs),
+            )  # fmt: skip
     if states:
         graph = without_idle_states(graph, list(states))
         check_start(torch, subject.slots, set(graph.states))

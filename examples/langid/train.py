@@ -261,15 +261,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3500, help="batches of 256 lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path, default=HERE / "langid.pt")
     parser.add_argument("--output", type=Path, default=HERE / "langid.lrnn")
+    parser.add_argument("--checkpoint", type=Path, help="by default beside the output, as .pt")
     parser.add_argument("--convert-only", action="store_true", help="convert the checkpoint")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    checkpoint = arguments.checkpoint or arguments.output.with_suffix(".pt")
     if not arguments.convert_only:
-        model, vocabulary = trained(arguments.steps, arguments.seed)
-        save_checkpoint(arguments.checkpoint, model, vocabulary)
-    convert(*load_checkpoint(arguments.checkpoint), arguments.output)
+        save_checkpoint(checkpoint, *trained(arguments.steps, arguments.seed))
+    convert(*load_checkpoint(checkpoint), arguments.output)
 
 
 if __name__ == "__main__":

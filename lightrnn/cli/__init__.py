@@ -6,22 +6,28 @@ stdout, everything else to stderr.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 
-from lightrnn.cli import build_kernels, convert, doctor, inspect, run, verify
+from lightrnn.cli import bench, build_kernels, convert, doctor, inspect, plot, run, verify
 from lightrnn.cli.arguments import Parser, parse
 from lightrnn.cli.process import guarded
 
-COMMANDS = (convert, inspect, run, verify, doctor, build_kernels)
+COMMANDS = (convert, inspect, run, plot, verify, bench, doctor, build_kernels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` by default from the command line. Returns the exit status."""
+    return guarded(lambda args: _command(argv, args), Namespace(debug=False))
+
+
+def _command(argv: Sequence[str] | None, args: Namespace) -> int:
     try:
-        args = parse(_parser(), argv)
+        parse(_parser(), argv, args)
     except SystemExit as stop:  # --help, --version, or wrong usage, printed by then
         return stop.code if isinstance(stop.code, int) else 0
-    return guarded(args.run, args)
+    status: int = args.run(args)
+    return status
 
 
 def _parser() -> Parser:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lightrnn.errors import LightRNNError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction["Parser"]
+
+T = TypeVar("T")
 
 
 class UsageError(LightRNNError):
@@ -35,19 +39,30 @@ def command(subparsers: Subparsers, name: str, summary: str, run: Any) -> Parser
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
-def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse arguments. A command's `files` may also follow its options."""
-    args, rest = parser.parse_known_args(argv)
-    unknown = [a for a in rest if a.startswith("-") and a != "-"]
+def parse(parser: Parser, argv: Sequence[str] | None, args: argparse.Namespace) -> None:
+    """Parse arguments into `args`. A command's `files` may also follow its options."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    plain = given[given.index("--") + 1 :] if "--" in given else []
+    _, rest = parser.parse_known_args(given, args)
+    unknown = [a for a in rest if a.startswith("-") and a not in ("-", "--") and a not in plain]
     if rest and (unknown or not hasattr(args, "files")):
-        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:
-        args.files += rest
-    return args
+        args.files += [a for a in rest if a != "--"]
+
+
+def by_name(pairs: Sequence[tuple[str, T]], option: str) -> dict[str, T]:
+    """The values of an option that takes pairs. Raises UsageError for a name that comes twice."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"--{option} {name} is given twice")
+        found[name] = value
+    return found
 
 
 def positive(text: str) -> int:
@@ -85,7 +100,10 @@ def shape_pair(text: str) -> tuple[str, tuple[int, ...]]:
     sizes = value.replace(",", "x").split("x") if value else []
     if not name or not all(s.isascii() and s.isdecimal() for s in sizes):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHAPE, such as x=2x5x64")
-    return name, tuple(int(s) for s in sizes)
+    shape = tuple(int(s) for s in sizes)
+    if math.prod(shape) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} has 2**31 elements or more")
+    return name, shape
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:

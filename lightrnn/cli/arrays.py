@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -14,17 +13,26 @@ from lightrnn.graph import Array
 
 
 def read_arrays(path: str) -> dict[str, Array]:
-    """All arrays of a file, none of them pickled. Raises InputError."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path}: one array, expected arrays by name in an .npz file")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not an .npz file of plain arrays: {error}") from None
+    """All arrays of a file, none of them pickled. Raises InputError, OSError."""
+    with open(path, "rb") as file:
+        try:
+            return _arrays(file)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
+            raise InputError(f"{path}: not an .npz file of plain arrays: {error}") from error
+
+
+def _arrays(file: BinaryIO) -> dict[str, Array]:
+    archive = np.load(file, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError("one array, expected arrays by name in an .npz file")
+    with archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{name!r} is not an array")
+    return arrays
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:

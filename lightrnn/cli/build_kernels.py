@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -22,14 +23,17 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     import logging
 
+    from lightrnn.errors import NativeError
     from lightrnn.native import library
 
     _check_possible()
     path = library.cached_path()
+    if path is None:
+        raise NativeError("no folder to put the kernels in: set HOME or XDG_CACHE_HOME")
     if sys.stderr.isatty():
         print("compiling; this takes some minutes", file=sys.stderr)
     level = _build(path)
-    print(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
+    say(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
     if os.path.exists(library.PACKAGED):
         logging.getLogger("lightrnn").warning(
             "%s came with lightrnn and is loaded instead", library.PACKAGED

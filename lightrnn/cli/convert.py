@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightrnn.cli.arguments import UsageError, command, name_pair, size_pair, value_pair
-from lightrnn.cli.output import open_output
+from lightrnn.cli.arguments import UsageError, by_name, command, name_pair, size_pair, value_pair
+from lightrnn.cli.output import check_not_replaced, open_output
 from lightrnn.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 KINDS = ("onnx", "pt2")
 
 _EXPORT = "export it in Python with lightrnn_converters.convert_torch"
+_TORCHSCRIPT = f"TorchScript: {_EXPORT}, from the module itself"
 _ADVICE = {
     ".pt": f"a torch checkpoint: {_EXPORT}",
     ".pth": f"a torch checkpoint: {_EXPORT}",
-    ".ts": f"TorchScript: {_EXPORT}, from the module itself",
+    ".ts": _TORCHSCRIPT,
+    ".torchscript": _TORCHSCRIPT,
 }
 
 _OPTIONS = {"dtype": "dtype", "bind": "bind", "dim": "dims", "state": "states", "trust": "trust"}
@@ -33,10 +35,10 @@ def add(subparsers: Subparsers) -> None:
     parser = command(subparsers, "convert", "convert a trained model to a .lrnn file", run)
     parser.add_argument("source", metavar="SRC", help="an .onnx or .pt2 file")
     parser.add_argument("-o", "--output", metavar="DST", required=True, help="the .lrnn file")
-    parser.add_argument("--dtype", help="how weights are stored: float32, float16, bfloat16")
+    parser.add_argument("--dtype", help="how weights are stored: float32, float16, bfloat16, int8")
     for name, kind, form, text in (
         ("--bind", value_pair, "NAME=VALUE", "fix the value of an input"),
-        ("--dim", size_pair, "NAME=N", "fix the size of a named dimension"),
+        ("--dim", size_pair, "NAME=N", "fix a dimension; INPUT_AXIS if it has no name"),
         ("--state", name_pair, "IN=OUT", "feed an output to an input at the next step"),
     ):
         parser.add_argument(name, type=kind, metavar=form, action="append", help=text)
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     kind = _kind(args.source)
     open(args.source, "rb").close()
+    check_not_replaced(args.source, args.output)
     convert = frontends.find(frontends.CONVERTERS, kind)
     options = _options(args, convert, kind)
     with open_output(args.output) as output:
@@ -82,14 +85,5 @@ def _options(args: argparse.Namespace, convert: Callable[..., Any], kind: str) -
             continue
         if parameter not in taken:
             raise UsageError(f"--{name} is not an option for .{kind} files")
-        options[parameter] = _by_name(value, name) if isinstance(value, list) else value
+        options[parameter] = by_name(value, name) if isinstance(value, list) else value
     return options
-
-
-def _by_name(pairs: list[tuple[str, Any]], option: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise UsageError(f"--{option} {name} is given twice")
-        found[name] = value
-    return found

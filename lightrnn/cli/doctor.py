@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -28,21 +29,21 @@ def run(args: argparse.Namespace) -> int:
     from lightrnn.engine.team import default_threads
     from lightrnn.errors import InputError, NativeError
 
-    print(f"lightrnn  {__version__}")
-    print(f"Python    {platform.python_version()} ({platform.python_implementation()})")
-    print(f"numpy     {np.__version__}")
-    print(f"platform  {platform.platform()}")
-    print(f"CPU       {cpu_level()}")
+    say(f"lightrnn  {__version__}")
+    say(f"Python    {platform.python_version()} ({platform.python_implementation()})")
+    say(f"numpy     {np.__version__}")
+    say(f"platform  {platform.platform()}")
+    say(f"CPU       {cpu_level()}")
     status = 0
     try:
-        print(f"kernels   {_kernels()}")
+        say(f"kernels   {_kernels()}")
     except NativeError as error:
-        print(f"kernels   refused: {error}")
+        say(f"kernels   refused: {error}")
         status = 1
     try:
-        print(f"threads   {default_threads()}")
+        say(f"threads   {default_threads()}")
     except InputError as error:
-        print(f"threads   {error}")
+        say(f"threads   {error}")
         status = 1
     return status
 
@@ -62,9 +63,11 @@ def _reason() -> str:
     """Why there is no library."""
     from lightrnn.native import library
 
-    if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
+    if not library.is_wanted():
         return "LIGHTRNN_NATIVE is 0"
-    places = (library.PACKAGED, library.cached_path())
+    if not library.is_supported():
+        return f"there are no kernels for {platform.system()} on {platform.machine()}"
+    places = [path for path in (library.PACKAGED, library.cached_path()) if path is not None]
     for path in places:
         if os.path.exists(path):
             return f"{path} has nothing that this CPU runs"

@@ -1,4 +1,10 @@
-"""Find converters and verifiers: entry points, so that the runtime needs neither."""
+"""Find converters and whatever runs other formats: entry points, the runtime needs none of them.
+
+lightrnn.converters  onnx, pt2: SRC and a binary file to write; options are keyword arguments
+lightrnn.verifiers   onnx: model, REFERENCE, inputs by name or None; returns a report
+lightrnn.references  onnx: REFERENCE, inputs by name, threads; returns a call that runs it
+lightrnn.inputs      random: graph, shapes by name; returns inputs by name
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,14 @@ from lightrnn.errors import ConversionError
 
 CONVERTERS = "lightrnn.converters"
 VERIFIERS = "lightrnn.verifiers"
+REFERENCES = "lightrnn.references"
+INPUTS = "lightrnn.inputs"
 
 _EXTRAS = {
     (CONVERTERS, "onnx"): "onnx",
     (CONVERTERS, "pt2"): "torch",
     (VERIFIERS, "onnx"): "verify",
+    (REFERENCES, "onnx"): "verify",
 }
 
 
@@ -26,8 +35,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
         except ImportError as error:
             raise ConversionError(f"{point.value}: {error}; {_remedy(group, name)}") from error
         return function
-    what = "converter" if group == CONVERTERS else "verifier"
-    raise ConversionError(f"no {what} for .{name} files is installed: {_remedy(group, name)}")
+    raise ConversionError(f"no {name!r} of {group} is installed: {_remedy(group, name)}")
 
 
 def _remedy(group: str, name: str) -> str:

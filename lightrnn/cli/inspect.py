@@ -6,15 +6,18 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lightrnn.cli.arguments import UsageError, command, shape_pair
+from lightrnn.cli.arguments import UsageError, by_name, command, shape_pair
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
     from lightrnn.engine.plan import Plan
     from lightrnn.format import ModelFile
     from lightrnn.graph import Graph, TensorType
+
+Shapes: TypeAlias = "Mapping[str, tuple[int, ...]]"
 
 
 def add(subparsers: Subparsers) -> None:
@@ -35,15 +38,16 @@ def run(args: argparse.Namespace) -> int:
     file = read(args.model)
     for graph in file.graphs.values():
         check(graph, build)
-    plan = None if args.plan is None else _plan(args.model, file, dict(args.plan))
+    shapes = by_name(args.plan or (), "plan")
+    plan = _plan(args.model, file, shapes) if shapes else None
     if args.json:
-        print(json.dumps(_summary(file, plan), indent=2, ensure_ascii=False))
+        say(json.dumps(_summary(file, shapes, plan), indent=2))
     else:
-        print("\n".join(_lines(file, plan)))
+        say("\n".join(_lines(args.model, file, shapes, plan)))
     return 0
 
 
-def _plan(model: str, file: ModelFile, shapes: dict[str, tuple[int, ...]]) -> Plan:
+def _plan(model: str, file: ModelFile, shapes: Shapes) -> Plan:
     """The plan of the first graph with inputs of these names."""
     from lightrnn.model import load
 
@@ -54,7 +58,7 @@ def _plan(model: str, file: ModelFile, shapes: dict[str, tuple[int, ...]]) -> Pl
     raise UsageError(f"--plan needs a shape for each input of a graph ({known})")
 
 
-def _summary(file: ModelFile, plan: Plan | None) -> dict[str, Any]:
+def _summary(file: ModelFile, shapes: Shapes, plan: Plan | None) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "producer": file.producer,
         "metadata": dict(file.metadata),
@@ -62,7 +66,7 @@ def _summary(file: ModelFile, plan: Plan | None) -> dict[str, Any]:
         "graphs": {name: _graph_summary(graph) for name, graph in file.graphs.items()},
     }
     if plan is not None:
-        summary["plan"] = _plan_summary(plan)
+        summary["plan"] = {"shapes": dict(shapes), **_plan_summary(plan)}
     return summary
 
 
@@ -70,7 +74,7 @@ def _graph_summary(graph: Graph) -> dict[str, Any]:
     return {
         "inputs": _tensors(graph.inputs),
         "outputs": _tensors(graph.outputs),
-        "nodes": dict(Counter(node.op for node in graph.nodes).most_common()),
+        "nodes": dict(Counter(node.op for one in _all(graph) for node in one.nodes).most_common()),
         "parameters": _parameters(graph),
         "states": dict(graph.states),
     }
@@ -82,7 +86,19 @@ def _tensors(types: Mapping[str, TensorType]) -> list[dict[str, Any]]:
 
 def _parameters(graph: Graph) -> int:
     """Numbers that were trained: the elements of all floating-point constants."""
-    return sum(array.size for array in graph.constants.values() if array.dtype.kind == "f")
+    constants = (array for one in _all(graph) for array in one.constants.values())
+    return sum(array.size for array in constants if array.dtype.kind == "f")
+
+
+def _all(graph: Graph) -> Iterator[Graph]:
+    """A graph and those that its nodes hold."""
+    from lightrnn.graph import Graph
+
+    yield graph
+    for node in graph.nodes:
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from _all(value)
 
 
 def _plan_summary(plan: Plan) -> dict[str, Any]:
@@ -96,21 +112,23 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _lines(file: ModelFile, plan: Plan | None) -> Iterator[str]:
+def _lines(model: str, file: ModelFile, shapes: Shapes, plan: Plan | None) -> Iterator[str]:
     for name, graph in file.graphs.items():
         yield f"graph {name}"
         yield from _type_lines("input", graph.inputs)
         yield from _type_lines("output", graph.outputs)
-        counts = Counter(node.op for node in graph.nodes).most_common()
+        counts = Counter(node.op for one in _all(graph) for node in one.nodes).most_common()
         yield f"  nodes       {', '.join(f'{n} {op}' for op, n in counts) or 'none'}"
         yield f"  parameters  {_parameters(graph):,}"
         for state, source in graph.states.items():
             yield f"  state       {state} is {source} of the step before"
-    yield from _text_lines(file)
+    yield from _text_lines(model, file)
     for key, value in {"producer": file.producer, **file.metadata}.items():
         yield f"{key}: {value}"
     if plan is not None:
-        yield f"plan: {plan}"
+        sizes = (f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        yield f"plan for {' '.join(sizes)}"
+        yield from str(plan).splitlines()
 
 
 def _type_lines(what: str, types: Mapping[str, TensorType]) -> Iterator[str]:
@@ -118,19 +136,15 @@ def _type_lines(what: str, types: Mapping[str, TensorType]) -> Iterator[str]:
         yield f"  {what:<10}  {name}: {kind}"
 
 
-def _text_lines(file: ModelFile) -> Iterator[str]:
+def _text_lines(model: str, file: ModelFile) -> Iterator[str]:
     """The text task in a few words, or why it is not usable."""
     from lightrnn.errors import TextError
-    from lightrnn.text.schema import parse
+    from lightrnn.model import load
+    from lightrnn.text import parse_task
 
     if file.text is None:
         return
     try:
-        spec = parse(file.text, next(iter(file.graphs.values())))
+        yield f"text: {parse_task(load(model))}"
     except TextError as error:
         yield f"text: not usable: {error}"
-        return
-    yield (
-        f"text: classification, {len(spec.tokenizer.characters):,} characters, "
-        f"{len(spec.labels)} labels: {', '.join(spec.labels)}"
-    )

@@ -10,10 +10,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 from lightrnn.cli.arguments import UsageError
+from lightrnn.cli.output import naming, printable
 from lightrnn.errors import LightRNNError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -24,10 +25,11 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
 
     A reader of stdout that has gone away has what it wanted: that is quiet, and no failure.
     """
-    with _warnings_on_stderr(), _termination_unwinds():
+    with _standard_streams(), _warnings_on_stderr(), _termination_unwinds():
         try:
             status = run(args)
-            sys.stdout.flush()
+            with naming("<stdout>"):
+                sys.stdout.flush()
             return status
         except BrokenPipeError:
             return OK
@@ -44,13 +46,31 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
 
 def describe(error: Exception) -> str:
     """An error in one line."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:
+            return error.strerror
+        return f"{printable(str(error.filename)) or repr('')}: {error.strerror}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = "; ".join(lines).replace(":; ", ": ")
+    message = printable("; ".join(lines).replace(":; ", ": "))
     if isinstance(error, LightRNNError | OSError) and message:
         return message
     return f"unexpected {type(error).__name__}: {message} (--debug shows where)"
+
+
+@contextmanager
+def _standard_streams() -> Iterator[None]:
+    """Stand-ins for standard streams that are closed, so that no other file takes their place.
+
+    Reading from and writing to them fails as it does in C; what is said on stderr is lost.
+    """
+    kinds = ("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w")
+    with ExitStack() as stack:
+        for name, flags, mode in kinds:
+            if getattr(sys, name) is None:
+                stream = stack.enter_context(open(os.open(os.devnull, flags), mode))
+                setattr(sys, name, stream)
+                stack.callback(setattr, sys, name, None)
+        yield
 
 
 @contextmanager
@@ -83,7 +103,7 @@ class _Formatter(logging.Formatter):
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that temporary files are removed."""
+    """Let SIGTERM and SIGHUP raise SystemExit, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -91,11 +111,17 @@ def _termination_unwinds() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {s: signal.getsignal(s) for s in signals}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:  # who ignores one, such as nohup, means it
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            if handler == signal.SIG_DFL:
+                signal.signal(number, handler)
 
 
 def _give_up_unwritten() -> None:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from lightrnn.cli.arguments import command
+from lightrnn.cli.output import say
 
 if TYPE_CHECKING:
     from lightrnn.cli.arguments import Subparsers
@@ -16,6 +17,10 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .lrnn file")
     parser.add_argument("reference", metavar="REFERENCE", help="the .onnx file it came from")
     parser.add_argument("--npz", metavar="IN.npz", help="inputs; random ones by default")
+    parser.add_argument("--graph", metavar="NAME", help="which of the file's graphs; the first")
+    parser.add_argument(
+        "--bisect", action="store_true", help="name the first node that differs, where one does"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model)
     feeds = None if args.npz is None else read_arrays(args.npz)
     verify = frontends.find(frontends.VERIFIERS, "onnx")
-    report = verify(model, args.reference, feeds)
-    print(report)
+    report = verify(model, args.reference, feeds, graph=args.graph, bisect=args.bisect)
+    say(report)
     if not report.passed:
         raise VerificationError(f"{args.model} differs from {args.reference}")
     return 0

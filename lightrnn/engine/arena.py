@@ -134,6 +134,11 @@ class Arena:
         return frame
 
     @property
+    def memory(self) -> Array:
+        """All bytes; another array once it has grown."""
+        return self._memory
+
+    @property
     def nbytes(self) -> int:
         return len(self._memory)
 

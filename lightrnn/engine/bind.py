@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out
+from lightrnn.engine.interpret import evaluate_operator
+from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out, rounded
 from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
-from lightrnn.errors import DataError, GraphError
 from lightrnn.graph import Array, Node, TensorType
+from lightrnn.graph.check import infer
 from lightrnn.native import abi
 from lightrnn.ops import Operator
 from lightrnn.ops.lowering import Operand, Ref
@@ -41,6 +42,8 @@ class Binder:
         self._node: Node = Node("", (), ())
         self._node_number = 0
         self._native_from = 0
+        self._carry = 0
+        self._after: dict[str, int] = {}
 
     def bind(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """The plan for inputs of these shapes."""
@@ -48,11 +51,31 @@ class Binder:
         self._shapes = tuple(shapes)
         for (name, kind), shape in zip(prepared.graph.inputs.items(), shapes, strict=True):
             self._allocate(name, TensorType(kind.dtype, shape))
+        self._place_states()
         for number, (node, op) in enumerate(prepared.nodes):
             self._node, self._node_number = node, number
             if not self._bind_node(node, op):
                 return self._finish(split=number)
         return self._finish(split=None)
+
+    def _place_states(self) -> None:
+        """Put the inputs that hold states at the arena's front, and plan those after the run."""
+        for name, output in self._prepared.carried.items():
+            buffer = self._buffers[self._refs[name].base]
+            buffer.offset = self._carry
+            self._after.setdefault(output, self._carry)
+            self._carry += rounded(buffer.nbytes)
+
+    def _carries(self) -> bool:
+        """Whether every state after the run lies where the next run's carry expects it."""
+        for name, output in self._prepared.carried.items():
+            ref, before = self._refs.get(output), self._buffers[self._refs[name].base]
+            kinds = self._type(name), self._type(output)
+            if ref is None or ref.offset or kinds[1].value is not None or kinds[0] != kinds[1]:
+                return False
+            if self._buffers[ref.base].offset != self._carry + before.offset:
+                return False
+        return True
 
     # What operators call
 
@@ -92,6 +115,8 @@ class Binder:
         return self._buffer(Buffer(array.nbytes, array))
 
     def view(self, output: Operand, source: Operand, offset: int = 0) -> bool:
+        if output.name in self._after:
+            return False
         self._buffers[output.ref.base].array = _NOTHING
         self._refs[output.name] = source.ref + offset
         return True
@@ -104,10 +129,7 @@ class Binder:
         if all(t is None or t.value is not None for t in inputs):
             self._fold(node, op, inputs)
             return True
-        try:
-            types = op.infer(inputs)
-        except GraphError as error:
-            raise type(error)(f"{node}: {error}") from None
+        types = infer(node, op, inputs)
         wanted = list(zip(node.outputs, types, strict=False))
         if any(name and t.value is None and not t.is_concrete for name, t in wanted):
             self._types.update((name, TensorType(t.dtype, None)) for name, t in wanted if name)
@@ -121,10 +143,7 @@ class Binder:
         return True
 
     def _fold(self, node: Node, op: Operator, inputs: Sequence[TensorType | None]) -> None:
-        try:
-            values = op.evaluate(*(None if t is None else t.value for t in inputs))
-        except DataError as error:
-            raise DataError(f"{node}: {error}") from None
+        values = evaluate_operator(node, op, (None if t is None else t.value for t in inputs))
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 self._types[name] = TensorType.of(np.ascontiguousarray(value).reshape(value.shape))
@@ -183,7 +202,9 @@ class Binder:
         for size in kind.sizes:
             nbytes *= size
         self._types[name] = kind
-        self._refs[name] = self._buffer(Buffer(nbytes, None, first, first))
+        after = self._after.get(name)
+        offset = -1 if after is None else self._carry + after
+        self._refs[name] = self._buffer(Buffer(nbytes, None, first, first, offset))
 
     def _buffer(self, buffer: Buffer) -> Ref:
         self._buffers.append(buffer)
@@ -222,7 +243,8 @@ class Binder:
             if self._type(name).value is None:
                 self._buffers[self._refs[name].base].last = end
         self._end_native()
-        arena_bytes = lay_out(self._buffers)
+        carries = split is None and self._carries()
+        arena_bytes = lay_out(self._buffers, 2 * self._carry)
         instructions = tuple(self._instruction(*call) for call in self._calls)
         return Plan(
             key=(prepared, *self._shapes),
@@ -237,6 +259,7 @@ class Binder:
             arena_bytes=arena_bytes,
             packed_bytes=sum(a.nbytes for a in self._packed.values()),
             tail=None if split is None else self._tail(split, live),
+            carry=self._carry if carries else None,
             alive=tuple(b.array for b in self._buffers if b.array is not None),
         )
 

@@ -18,8 +18,9 @@ from lightrnn.engine.arena import (
     call_with_gil,
     call_without_gil,
 )
-from lightrnn.engine.dispatch import frame_call, signature_call
-from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.control import PreparedControl
+from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
+from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
 from lightrnn.engine.team import Team
@@ -58,47 +59,91 @@ class Executor:
         except IndexError:
             arena = Arena()
         try:
-            frame = arena.frames.get(plan) or self._new_frame(arena, plan)
+            frame = self.frame(arena, plan)
             for place, array in zip(frame.inputs, arrays):  # noqa: B905
                 place[...] = array
-            if frame.whole:
-                self._short(frame.whole)
-                if frame.status[0]:
-                    _raise(frame)
-            else:
-                self._run_steps(frame)
+            self._execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
             return [place.copy() for place in frame.outputs]
         finally:
             self._arenas.append(arena)
 
-    def _new_frame(self, arena: Arena, plan: Plan) -> Frame:
-        frame = arena.make_frame(plan, self._library.addresses)
-        if frame.whole:
-            arena.calls[plan.key] = frame_call(frame, self._short, _raise)
-        return frame
+    def frame(self, arena: Arena, plan: Plan) -> Frame:
+        """The frame of a plan in an arena, made where there is none."""
+        found = arena.frames.get(plan)
+        if found is None:
+            found = arena.make_frame(plan, self._library.addresses)
+            if found.whole:
+                arena.calls[plan.key] = frame_call(found, self._short, _raise)
+        return found
 
     def dispatcher(
         self,
         prepared: Prepared,
         names: Sequence[str],
-        otherwise: Callable[[Mapping[str, Any]], dict[str, Array]],
-    ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+        otherwise: Callable[[Mapping[str, Any]], Results],
+    ) -> Callable[[Mapping[str, Any]], Results]:
         """A function of inputs by name; what is not ready to run goes to `otherwise`."""
         dtypes = [prepared.graph.inputs[name].dtype for name in names]
         return signature_call(names, dtypes, prepared, self._arenas, otherwise)
 
+    def carrying(
+        self, frame: Frame, inputs: int, outputs: int, carry: Carry
+    ) -> Callable[..., Results]:
+        """A function of the first inputs that gives the first outputs, then moves `carry`."""
+        if frame.whole:
+            return frame_call(frame, self._short, _raise, inputs, outputs, carry)
+        named = list(zip(frame.plan.names[:outputs], frame.outputs, strict=False))
+
+        def call(*arrays: Array) -> Results:
+            for place, array in zip(frame.inputs, arrays):  # noqa: B905
+                place[...] = array
+            self._execute(frame)
+            carry[0][...] = carry[1]
+            return {name: place.copy() for name, place in named}
+
+        return call
+
+    def _execute(self, frame: Frame) -> None:
+        """Compute the outputs of a frame whose inputs are in their places, up to its tail."""
+        if frame.whole:
+            self._short(frame.whole)
+            if frame.status[0]:
+                _raise(frame)
+        else:
+            self._run_steps(frame)
+
     def _run_steps(self, frame: Frame) -> None:
         for step in frame.steps:
             if isinstance(step, HostCall):
-                _evaluate(step)
+                self._evaluate(step)
             elif step.work < SHORT:
                 self._short(step.args)
             else:
                 self._run_long(step)
             if frame.status[0]:
                 _raise(frame)
+
+    def _evaluate(self, call: HostCall) -> None:
+        values = self._values(call.step.node, call.step.operator, call.inputs)
+        for place, value in zip(call.outputs, values, strict=False):
+            if place is not None:
+                place[...] = value
+
+    def _values(
+        self, node: Node, operator: Operator, inputs: Sequence[Array | None]
+    ) -> tuple[Array, ...]:
+        """All outputs of a host step."""
+        if not isinstance(operator, PreparedControl):
+            return evaluate_operator(node, operator, inputs)
+        try:
+            return operator.run(self._run_body, inputs)
+        except DataError as error:
+            raise DataError(f"{node}: {error}") from None
+
+    def _run_body(self, body: Prepared, arrays: Sequence[Array]) -> list[Array]:
+        return self.run(body.plan(tuple(a.shape for a in arrays)), arrays)
 
     def _run_long(self, call: NativeCall) -> None:
         if self._threads == 1 or call.work < TEAM:
@@ -113,7 +158,7 @@ class Executor:
         call.pace.record(team, perf_counter() - start)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
-        values = _values(tail.node, tail.operator, frame.tail_inputs)
+        values = self._values(tail.node, tail.operator, frame.tail_inputs)
         made = dict(zip(tail.node.outputs, values, strict=False))
         made.update((name, a) for (name, _), a in zip(tail.live, frame.live, strict=True))
         arrays = [made[name] for name in tail.rest.graph.inputs]
@@ -128,24 +173,8 @@ class Executor:
 def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
     """The outputs by NumPy semantics alone, where there is no library for this machine."""
     feeds = dict(zip(prepared.graph.inputs, arrays, strict=True))
-    with np.errstate(all="ignore"):
-        outputs = evaluate(prepared.graph, feeds)
+    outputs = evaluate(prepared.graph, feeds)
     return [np.array(outputs[name]) for name in prepared.graph.outputs]
-
-
-def _values(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-    try:
-        with np.errstate(all="ignore"):
-            return operator.evaluate(*inputs)
-    except DataError as error:
-        raise DataError(f"{node}: {error}") from None
-
-
-def _evaluate(call: HostCall) -> None:
-    values = _values(call.step.node, call.step.operator, call.inputs)
-    for place, value in zip(call.outputs, values, strict=False):
-        if place is not None:
-            place[...] = value
 
 
 def _raise(frame: Frame) -> None:

@@ -17,7 +17,7 @@ class Buffer:
 
     array: what it holds before the run, or None for arena memory.
     first, last: the instructions (or steps before them) between which it must keep its contents.
-    offset: its place in the arena, once laid out.
+    offset: its place in the arena, once laid out; one that has a place before keeps it, alone.
     """
 
     nbytes: int
@@ -32,15 +32,16 @@ def rounded(nbytes: int) -> int:
     return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
 
 
-def lay_out(buffers: Sequence[Buffer]) -> int:
+def lay_out(buffers: Sequence[Buffer], start: int = 0) -> int:
     """Give every arena buffer an offset so that no two living at once overlap; the total size.
 
-    Largest first, each at the lowest place that is free for all of its life.
+    Largest first, each at the lowest place from `start` on that is free for all of its life.
     """
     placed: list[Buffer] = []
-    total = 0
-    for buffer in sorted((b for b in buffers if b.array is None), key=lambda b: -b.nbytes):
-        size, place = rounded(buffer.nbytes), 0
+    total = start
+    free = (b for b in buffers if b.array is None and b.offset < 0)
+    for buffer in sorted(free, key=lambda b: -b.nbytes):
+        size, place = rounded(buffer.nbytes), start
         for other in placed:
             if other.first <= buffer.last and buffer.first <= other.last:
                 if place + size <= other.offset:

@@ -76,6 +76,8 @@ class Plan:
     key: the prepared graph and the input shapes. names: the outputs, in order.
     nodes: the graph's nodes, by the numbers that kernels report.
     arena_bytes: memory of a run. packed_bytes: packed weights that the plan reads.
+    carry: the bytes at the arena's front that hold the states, those after the run following in
+    the same order; None where not all states lie there.
     """
 
     key: Hashable = field(repr=False)
@@ -88,6 +90,7 @@ class Plan:
     arena_bytes: int
     packed_bytes: int
     tail: Tail | None = None
+    carry: int | None = None
     alive: tuple[Array, ...] = field(default=(), repr=False)
 
     @property
@@ -109,9 +112,9 @@ class Plan:
     def __str__(self) -> str:
         count = sum(bool(i.kernel) for i in self.instructions)
         lines = [
-            f"{count} instructions in {self.native_calls} native calls, "
-            f"{len(self.host_steps)} host steps, arena {self.arena_bytes:,} bytes, "
-            f"packed weights {self.packed_bytes:,} bytes"
+            f"  instructions: {count}, native calls: {self.native_calls}, "
+            f"host steps: {len(self.host_steps)}, arena: {self.arena_bytes:,} bytes, "
+            f"packed weights: {self.packed_bytes:,} bytes"
         ]
         for step in self.steps:
             if isinstance(step, NativeStep):

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from lightrnn.engine.bind import Binder
+from lightrnn.engine.branches import Decisions, has_branches
+from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
-from lightrnn.engine.interpret import evaluate_node
+from lightrnn.engine.fuse_attention import fuse_attention
+from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
+from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
+from lightrnn.ops.control import Control
+
+FOLDED_BYTES = 2**28
+"""What folding may add to a graph; four times the size of its constants where that is more."""
 
 MAX_PLANS = 64
 """Plans kept for one graph; a plan holds no memory of its own but small constants."""
 
 
 def fold(graph: Graph) -> Graph:
-    """The graph with every node evaluated whose inputs are constants."""
+    """The graph with every node evaluated whose inputs are constants, memory permitting.
+
+    Those that hold graphs are left: a file must not make loading take for ever.
+    """
     constants = dict(graph.constants)
+    left = max(FOLDED_BYTES, 4 * sum(a.nbytes for a in constants.values()))
     nodes = []
     for node in graph.nodes:
         if all(not name or name in constants for name in node.inputs):
-            values = evaluate_node(node, (constants[n] if n else None for n in node.inputs))
-            constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
-        else:
-            nodes.append(node)
+            inputs = [constants[n] if n else None for n in node.inputs]
+            operator = build(node)
+            nbytes = _bytes_of(node, operator, inputs)
+            if nbytes <= left and not isinstance(operator, Control):
+                left -= nbytes
+                values = evaluate_operator(node, operator, inputs)
+                constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
+                continue
+        nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _bytes_of(node: Node, operator: Operator, inputs: Sequence[Array | None]) -> int:
+    """Memory that the results of a node on constants take."""
+    types = [None if a is None else TensorType.of(a) for a in inputs]
+    return sum(
+        prod(t.sizes, start=t.dtype.itemsize) for t in infer(node, operator, types) if t.is_concrete
+    )
 
 
 def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
@@ -47,11 +75,15 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 
 
 class PackedStore:
-    """Packed constants of one model, by source arrays and layout, shared by all its plans."""
+    """Packed constants of one model, by source arrays and layout, shared by all its plans.
+
+    lock: held while a plan is made.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
+        _STORES.add(self)
 
     def get(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -65,6 +97,19 @@ class PackedStore:
             return found[1]
 
 
+_STORES: weakref.WeakSet[PackedStore] = weakref.WeakSet()
+
+
+def _unlock_stores() -> None:
+    """In a forked child: the thread that held a lock is not there to release it."""
+    for store in _STORES:
+        store.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_stores)
+
+
 class Prepared:
     """A graph ready to be bound, with its plans by input shapes."""
 
@@ -74,18 +119,36 @@ class Prepared:
         store: PackedStore,
         lasting: Collection[str] | None = None,
         encodings: Mapping[str, str] | None = None,
+        carried: Mapping[str, str] | None = None,
     ) -> None:
         """lasting: the constants that are the model's own, not one plan's; by default all.
 
         encodings: how constants are stored that are not stored as they are.
+        carried: inputs that hold states and the outputs that hold them afterwards.
         """
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
         self.lasting = graph.constants.keys() if lasting is None else lasting
-        steps = [(node, build(node)) for node in self.graph.nodes]
+        self._store = store
+        steps = [(node, self._operator(node)) for node in self.graph.nodes]
+        steps = fuse_attention(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
-        self._store = store
+        self._decided: dict[tuple[bool, ...], Prepared] = {}
+        self.carried = dict(carried or {})
+
+    def _operator(self, node: Node) -> Operator:
+        operator = build(node)
+        if not isinstance(operator, Control):
+            return operator
+        count = operator.captured(len(node.inputs))
+        return PreparedControl(operator, [self._body(g, node, count) for g in operator.graphs])
+
+    def _body(self, graph: Graph, node: Node, count: int) -> PreparedBody:
+        """A graph that `node` holds, `count` of whose inputs are captured."""
+        encodings = {n: e for n, e in self.encodings.items() if n in graph.constants}
+        inside, kept = specialized(graph, node, count, self.graph.constants)
+        return PreparedBody(prepare(inside, tuple(inside.outputs), self._store, encodings), kept)
 
     def plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """The plan for inputs of these shapes, made on first use."""
@@ -95,11 +158,28 @@ class Prepared:
         with self._store.lock:
             found = self.plans.get(shapes)
             if found is None:
-                found = Binder(self).bind(shapes)
+                found = self._bound(shapes)
                 while len(self.plans) >= MAX_PLANS:
                     del self.plans[next(iter(self.plans))]
                 self.plans[shapes] = found
             return found
+
+    def _bound(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """A plan of the graph, or of the graph with the branches that these shapes decide."""
+        if not has_branches(self.graph):
+            return Binder(self).bind(shapes)
+        made = Decisions.of(self.graph, shapes)
+        taken = tuple(made.taken)
+        if taken not in self._decided:
+            while len(self._decided) >= MAX_PLANS:
+                del self._decided[next(iter(self._decided))]
+            outputs = tuple(self.graph.outputs)
+            graph = prune(fold(prune(made.graph, outputs)), outputs)
+            lasting = {*self.lasting, *made.own}
+            self._decided[taken] = Prepared(
+                graph, self._store, lasting, self.encodings, self.carried
+            )
+        return Binder(self._decided[taken]).bind(shapes)
 
     def packed(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]
@@ -123,7 +203,9 @@ class Prepared:
         after = tuple(n for n in self.graph.nodes if made.isdisjoint(n.outputs))
         constants = {**self.graph.constants, **known}
         graph = Graph(inputs, self.graph.outputs, after, constants)
-        return Prepared(fold(graph), self._store, self.lasting, self.encodings)
+        # What was fused into a node before the split is not made, and nobody needs it.
+        left = prune(fold(graph), graph.outputs)
+        return Prepared(left, self._store, self.lasting, self.encodings)
 
 
 def prepare(
@@ -131,9 +213,15 @@ def prepare(
     outputs: Sequence[str],
     store: PackedStore,
     encodings: Mapping[str, str] | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them."""
-    return Prepared(prune(fold(prune(graph, outputs)), outputs), store, None, encodings)
+    """Prepare a checked graph for some of its outputs; encodings as `Prepared` takes them.
+
+    carried: inputs that hold states and the outputs that hold them afterwards, where a session is
+    to keep them in its memory.
+    """
+    pruned = prune(fold(prune(graph, outputs)), outputs)
+    return Prepared(pruned, store, None, encodings, carried)
 
 
 def _with_plain_constants(graph: Graph) -> Graph:

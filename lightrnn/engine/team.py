@@ -48,9 +48,9 @@ class Team:
         self._run = without_gil(library.addresses["team_run"])
         self._work = without_gil(library.addresses["team_work"])
         self._stop = without_gil(library.addresses["team_stop"])
-        self._busy = threading.Lock()
+        self._closed = False
         self._reset()
-        atexit.register(self.stop)
+        atexit.register(self.close)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._reset)
 
@@ -58,7 +58,6 @@ class Team:
         """Forget the workers: a forked child has none."""
         self._words = aligned_bytes(7 * 64).view(np.int64)
         self._words[:] = 0
-        self._words[8] = 1 << 32  # no job to join yet
         self._args = np.array([address(self._words)], np.int64)
         self._job = np.zeros(4, np.int64)
         self._job[0] = address(self._words)
@@ -70,7 +69,7 @@ class Team:
 
         work: multiply-adds of the program.
         """
-        if not self._busy.acquire(blocking=False):
+        if self._closed or not self._busy.acquire(blocking=False):
             return False
         try:
             self._grow(threads - 1)
@@ -81,17 +80,28 @@ class Team:
         return True
 
     def _grow(self, workers: int) -> None:
+        """Have this many workers, or as many as the system lets start."""
         while len(self._workers) < workers:
             worker = threading.Thread(
                 target=self._work, args=(address(self._args), 0, 1), daemon=True, name="lightrnn"
             )
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError:
+                return
             self._workers.append(worker)
 
     def stop(self) -> None:
-        """Let all workers return, and wait for them."""
-        if self._workers:
-            self._stop(address(self._args), 0, 1)
-            for worker in self._workers:
+        """Let all workers return, and wait for them and for the run that uses them."""
+        with self._busy:
+            workers, self._workers = self._workers, []
+            if workers:
+                self._stop(address(self._args), 0, 1)
+            for worker in workers:
                 worker.join()
-            self._reset()
+            self._words[:] = 0
+
+    def close(self) -> None:
+        """Stop for good; later runs stay on their own thread."""
+        self._closed = True
+        self.stop()

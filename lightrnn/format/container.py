@@ -7,6 +7,7 @@ so that every tensor is aligned and equal contents give equal bytes. Read with n
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import struct
@@ -18,9 +19,10 @@ import numpy as np
 
 from lightrnn.errors import FormatError
 from lightrnn.format import limits
-from lightrnn.graph import Array
+from lightrnn.graph import MAX_RANK, MAX_SIZE, Array
 
 ALIGNMENT = 64
+METADATA = "__metadata__"
 CODES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
@@ -38,42 +40,68 @@ class Tensor:
     array: Array
 
 
+def shown(value: Any) -> str:
+    """A value as error messages show it: not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def parse_json(text: str, what: str) -> Any:
-    """JSON without duplicate keys, NaN or infinity. Raises FormatError naming `what`."""
+    """JSON as RFC 8259 has it, its keys unique, its numbers finite, its strings valid Unicode.
+
+    Raises FormatError naming `what`.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in pairs:
             if key in result:
-                raise FormatError(f"{what} has the key {key!r} twice")
+                raise FormatError(f"{what} has the key {shown(key)} twice")
             result[key] = value
         return result
 
-    def refuse(literal: str) -> None:
-        raise FormatError(f"{what} contains {literal}, which is not JSON")
+    def finite(literal: str) -> float:
+        value = float(literal)
+        if not math.isfinite(value):
+            raise FormatError(f"{what} contains {literal[:40]}, which is not a finite number")
+        return value
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(
+            text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite
+        )
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is not JSON: {error}") from None
+    if "\\ud" in text.lower():
+        dump_json(value, what)
+    return value
 
 
-def dump_json(value: Any) -> str:
-    """Compact JSON with sorted keys."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+def dump_json(value: Any, what: str) -> str:
+    """Compact JSON with sorted keys. Raises FormatError for what JSON or Unicode cannot hold."""
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        text.encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{what} contains half of a surrogate pair") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{what} cannot be written as JSON: {error}") from None
+    return text
 
 
 # Writing
 
 
 def write(target: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a container to an open binary file."""
+    """Write a container to an open binary file. Raises FormatError for what cannot be read."""
+    if METADATA in tensors:
+        raise FormatError(f"no tensor can have the name {METADATA!r}")
     order = sorted(tensors, key=lambda name: (-tensors[name].array.itemsize, name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {METADATA: dict(metadata)}
     place = 0
     for name in order:
         tensor = tensors[name]
@@ -83,9 +111,11 @@ def write(target: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str
             "shape": list(tensor.array.shape),
             "data_offsets": [place, end],
         }
+        _span(name, header[name])
         place = end
-    text = dump_json(header).encode()
+    text = dump_json(header, "the header").encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    _check_limits(len(text), len(tensors))
     target.write(struct.pack("<Q", len(text)) + text)
     for name in order:
         tensor = tensors[name]
@@ -98,14 +128,20 @@ def write(target: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 def open_data(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes | mmap.mmap:
     """A file's contents; a path is mapped into memory."""
-    if isinstance(source, bytes):
-        return source
     if not isinstance(source, str | os.PathLike):
-        return source.read()
+        return contents(source)
     with open(source, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise FormatError("the file is empty")
+            return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def contents(source: bytes | BinaryIO) -> bytes:
+    """The bytes themselves, or all that a file object has left. Raises FormatError."""
+    data = source if isinstance(source, bytes) else source.read()
+    if not isinstance(data, bytes):
+        raise FormatError(f"the file object gives {type(data).__name__}, expected bytes")
+    return data
 
 
 def read(data: bytes | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -113,29 +149,38 @@ def read(data: bytes | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:
     if len(data) < 8:
         raise FormatError(f"the file has {len(data)} bytes, too few for a header")
     (length,) = struct.unpack("<Q", data[:8])
-    if length > limits.HEADER_BYTES:
-        raise FormatError(f"the header has {length} bytes, at most {limits.HEADER_BYTES} allowed")
+    _check_limits(length, 0)
     if 8 + length > len(data):
         raise FormatError(f"the header has {length} bytes, the file ends after {len(data)}")
+    if data[8:9] != b"{":
+        raise FormatError("the header does not begin with '{'")
     try:
         text = bytes(data[8 : 8 + length]).decode("utf-8")
     except UnicodeDecodeError as error:
         raise FormatError(f"the header is not UTF-8: {error.reason}") from None
     header = parse_json(text, "the header")
-    if not isinstance(header, dict):
-        raise FormatError("the header is not a JSON object")
-    metadata = _metadata(header.pop("__metadata__", None))
-    if len(header) > limits.TENSORS:
-        raise FormatError(f"{len(header)} tensors, at most {limits.TENSORS} allowed")
+    metadata = _metadata(header.pop(METADATA, None))
+    _check_limits(length, len(header))
     return _tensors(header, memoryview(data)[8 + length :]), metadata
 
 
+def _check_limits(header_bytes: int, tensors: int) -> None:
+    if header_bytes > limits.HEADER_BYTES:
+        raise FormatError(
+            f"the header has {header_bytes} bytes, at most {limits.HEADER_BYTES} allowed"
+        )
+    if tensors > limits.TENSORS:
+        raise FormatError(f"{tensors} tensors, at most {limits.TENSORS} allowed")
+
+
 def _metadata(found: Any) -> dict[str, str]:
+    if found is None:
+        raise FormatError(f"{METADATA} is missing: this is not a .lrnn file")
     if not isinstance(found, dict):
-        raise FormatError("__metadata__ is missing: this is not a .lrnn file")
+        raise FormatError(f"{METADATA} is not an object")
     for key, value in found.items():
         if not isinstance(value, str):
-            raise FormatError(f"__metadata__ {key!r} is not a string")
+            raise FormatError(f"{METADATA}: {shown(key)} is not a string")
     return found
 
 
@@ -179,18 +224,18 @@ def _span(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         raise FormatError(f"{what} needs exactly dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in CODES:
-        raise FormatError(f"{what} has the unknown dtype {code!r}")
+        raise FormatError(f"{what} has the unknown dtype {shown(code)}")
     if not isinstance(shape, list) or not all(_is_size(d) for d in shape):
-        raise FormatError(f"{what} has the shape {shape!r}")
-    if len(shape) > limits.RANK:
-        raise FormatError(f"{what} has rank {len(shape)}, at most {limits.RANK} allowed")
+        raise FormatError(f"{what} has the shape {shown(shape)}")
+    if len(shape) > MAX_RANK:
+        raise FormatError(f"{what} has rank {len(shape)}, at most {MAX_RANK} allowed")
     pair = isinstance(offsets, list) and len(offsets) == 2 and all(_is_size(d) for d in offsets)
     if not pair:
-        raise FormatError(f"{what} has the data_offsets {offsets!r}")
-    size = CODES[code].itemsize
-    for d in shape:
-        size *= d
-    if size > limits.SIZE or offsets[1] - offsets[0] != size:
+        raise FormatError(f"{what} has the data_offsets {shown(offsets)}")
+    size = math.prod(shape, start=CODES[code].itemsize)
+    if math.prod(max(d, 1) for d in shape) > MAX_SIZE:
+        raise FormatError(f"{what} has the shape {shape}, at most {MAX_SIZE} elements allowed")
+    if offsets[1] - offsets[0] != size:
         raise FormatError(
             f"{what} of {code} {shape} needs {size} bytes, "
             f"its data_offsets {offsets} are {offsets[1] - offsets[0]}"
@@ -199,4 +244,4 @@ def _span(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= limits.SIZE
+    return type(value) is int and 0 <= value <= MAX_SIZE

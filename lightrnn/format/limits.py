@@ -4,9 +4,10 @@ HEADER_BYTES = 100_000_000
 TENSORS = 100_000
 GRAPHS = 100
 NODES = 200_000
+SIGNATURE = 1000
+"""Inputs of a graph, and outputs."""
 VALUES = 1_000_000
 """Elements of one attribute."""
 NAME_LENGTH = 1000
-RANK = 16
-SIZE = 2**48
-"""A dimension, and the elements of a tensor."""
+NESTING = 6
+"""Graphs inside each other's nodes; types inside are inferred several times at each level."""

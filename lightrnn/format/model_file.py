@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lightrnn.errors import FormatError
-from lightrnn.format import container, limits
-from lightrnn.format.schema import graph_from_json, graph_to_json
+from lightrnn.format import container, encodings, limits
+from lightrnn.format.schema import checked_name, graph_from_json, graph_to_json
 from lightrnn.graph import OPSET, OPSETS, Array, Graph
 
 VERSION = 1
@@ -26,7 +26,8 @@ class ModelFile:
 
     graphs: by name, the first is the one that runs by default; equal names of constants in
     different graphs are one tensor. text: task, tokenizer, labels, as JSON, or None. metadata: the
-    user's own keys. encodings: float32 constants that are stored as "float16" or "bfloat16".
+    user's own keys. encodings: float32 constants that are stored otherwise, and how (see
+    lightrnn.format.encodings).
     """
 
     graphs: Mapping[str, Graph]
@@ -37,26 +38,23 @@ class ModelFile:
 
 
 def write(target: str | os.PathLike[str] | BinaryIO, model: ModelFile) -> None:
-    """Write a file; under its name only when it is complete. Equal models give equal bytes."""
+    """Write a file; under its name only when it is complete. Equal models give equal bytes.
+
+    Raises FormatError for what `read` would refuse; OSError where the file cannot be written.
+    """
     tensors, metadata = _tensors(model), _metadata(model)
     if not isinstance(target, str | os.PathLike):
         container.write(target, tensors, metadata)
         return
-    import tempfile
-
     path = os.fspath(target)
-    folder, own = os.path.split(path)
-    handle, name = tempfile.mkstemp(dir=folder or ".", prefix=f".{own}-")
+    temporary = os.path.join(os.path.dirname(path), f".lrnn-{os.urandom(8).hex()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             container.write(file, tensors, metadata)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
-            os.unlink(name)
+            os.unlink(temporary)
         raise
 
 
@@ -83,67 +81,71 @@ def read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
 def _read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
     stored, metadata = container.read(container.open_data(source))
     _check_identity(metadata)
-    encodings = _json_object(metadata.get("encodings", "{}"), "encodings")
-    tensors = {n: _decoded(n, t, encodings.get(n)) for n, t in stored.items()}
-    for name in encodings:
-        if name not in stored:
-            raise FormatError(f"encodings name the tensor {name!r}, which the file lacks")
-    graphs = _json_object(metadata["graphs"], "graphs", ordered=True)
-    if not 1 <= len(graphs) <= limits.GRAPHS:
-        raise FormatError(f"{len(graphs)} graphs")
-    found = {n: graph_from_json(g, n, tensors) for n, g in graphs.items()}
-    used = {c for graph in found.values() for c in graph.constants}
-    if unused := sorted(set(stored) - used):
+    encoded = _object(metadata.get("encodings", "{}"), "encodings")
+    encodings.check(encoded, stored)
+    scales = set(encodings.scales_of(encoded))
+    tensors = {n: encodings.decoded(n, encoded.get(n), stored) for n in stored if n not in scales}
+    graphs = _graphs(metadata["graphs"], tensors)
+    used = {c for graph in every_graph(graphs) for c in graph.constants}
+    if unused := sorted(set(tensors) - used):
         raise FormatError(f"tensor {unused[0]!r} belongs to no graph")
-    text = _json_object(metadata["text"], "text") if "text" in metadata else None
+    text = _object(metadata["text"], "text") if "text" in metadata else None
     own = {k: v for k, v in metadata.items() if k not in _OURS}
-    return ModelFile(found, text, own, metadata.get("producer", ""), encodings)
+    return ModelFile(graphs, text, own, metadata.get("producer", ""), encoded)
+
+
+def every_graph(graphs: Mapping[str, Graph]) -> Iterator[Graph]:
+    """The graphs of a file and all that their nodes hold."""
+    for graph in graphs.values():
+        yield from graph.walk()
 
 
 def _check_identity(metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != "lrnn":
-        raise FormatError(f"format is {metadata.get('format')!r}, expected 'lrnn'")
-    version = metadata.get("version", "")
+    for key in ("format", "version", "opset", "graphs"):
+        if key not in metadata:
+            raise FormatError(f"{container.METADATA} lacks {key!r}")
+    if metadata["format"] != "lrnn":
+        raise FormatError(f"format is {container.shown(metadata['format'])}, expected 'lrnn'")
+    version, opset = metadata["version"], metadata["opset"]
     if version != str(VERSION):
         newer = version.isdecimal() and int(version[:9]) > VERSION
         raise FormatError(
-            f"version {version!r} of the format, this lightrnn reads {VERSION}"
+            f"version of the format is {container.shown(version)}, this lightrnn reads {VERSION}"
             + ("; install a newer one" if newer else "")
         )
-    if metadata.get("opset") not in [str(n) for n in OPSETS]:
-        raise FormatError(f"opset is {metadata.get('opset')!r}, expected {OPSETS[0]} to {OPSET}")
-    if "graphs" not in metadata:
-        raise FormatError("graphs are missing")
+    if opset not in map(str, OPSETS):
+        raise FormatError(
+            f"opset is {container.shown(opset)}, this lightrnn reads {OPSETS[0]} to {OPSETS[-1]}"
+        )
 
 
-def _json_object(text: str, what: str, *, ordered: bool = False) -> dict[str, Any]:
+def _object(text: str, what: str) -> dict[str, Any]:
     value = container.parse_json(text, what)
-    if ordered and isinstance(value, list):
-        names = [e[0] if isinstance(e, list) and len(e) == 2 else None for e in value]
-        if all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names):
-            return dict(value)
-    if ordered or not isinstance(value, dict):
-        raise FormatError(f"{what} have the wrong form")
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is not an object")
     return value
 
 
-def _decoded(name: str, tensor: container.Tensor, encoding: Any) -> Array:
-    if encoding is None:
-        if tensor.code == "BF16":
-            raise FormatError(f"tensor {name!r} is BF16 without an encoding")
-        return tensor.array
-    if encoding == "float16" and tensor.code == "F16":
-        return tensor.array.astype(np.float32)
-    if encoding == "bfloat16" and tensor.code == "BF16":
-        return (tensor.array.astype(np.uint32) << 16).view(np.float32)
-    raise FormatError(f"tensor {name!r} is {tensor.code} with the encoding {encoding!r}")
+def _graphs(text: str, tensors: Mapping[str, Array]) -> dict[str, Graph]:
+    """Graphs by name, in the order of the list of [name, graph] that the file holds."""
+    pairs = container.parse_json(text, "graphs")
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise FormatError("graphs is not a list of [name, graph]")
+    if not 1 <= len(pairs) <= limits.GRAPHS:
+        raise FormatError(f"the file has {len(pairs)} graphs, expected 1 to {limits.GRAPHS}")
+    graphs: dict[str, Graph] = {}
+    for name, value in pairs:
+        if checked_name(name, "a graph") in graphs:
+            raise FormatError(f"two graphs have the name {name!r}")
+        graphs[name] = graph_from_json(value, name, tensors)
+    return graphs
 
 
 def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
     codes = {dtype.newbyteorder("="): code for code, dtype in container.CODES.items()}
     codes[np.dtype(np.uint16)] = "U16"
     tensors: dict[str, container.Tensor] = {}
-    for graph in model.graphs.values():
+    for graph in every_graph(model.graphs):
         for name, array in graph.constants.items():
             code = codes.get(array.dtype.newbyteorder("="))
             if code is None:
@@ -153,23 +155,17 @@ def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
                 raise FormatError(f"two graphs have different constants named {name!r}")
             tensors[name] = container.Tensor(code, array)
     for name, encoding in model.encodings.items():
-        tensors[name] = _encoded(name, tensors[name].array, encoding)
+        if name not in tensors:
+            raise FormatError(f"encodings name the constant {name!r}, which no graph has")
+        more = encodings.encoded(name, tensors[name].array, encoding)
+        if clash := next((n for n in more if n != name and n in tensors), None):
+            raise FormatError(f"a constant has the name {clash!r}, which scales need")
+        tensors.update(more)
     return tensors
 
 
 def _same(a: Array, b: Array) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def _encoded(name: str, array: Array, encoding: str) -> container.Tensor:
-    if array.dtype == np.float32 and encoding == "float16":
-        return container.Tensor("F16", array.astype(np.float16))
-    if array.dtype == np.float32 and encoding == "bfloat16":
-        bits = array.view(np.uint32)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        quiet = np.where(np.isnan(array), (bits >> 16) | 0x40, nearest)
-        return container.Tensor("BF16", quiet.astype(np.uint16))
-    raise FormatError(f"constant {name!r} of {array.dtype} cannot be stored as {encoding!r}")
 
 
 def _metadata(model: ModelFile) -> dict[str, str]:
@@ -183,10 +179,12 @@ def _metadata(model: ModelFile) -> dict[str, str]:
         "version": str(VERSION),
         "opset": str(OPSET),
         "producer": model.producer,
-        "graphs": container.dump_json(graphs),
+        "graphs": container.dump_json(graphs, "graphs"),
     }
     if model.text is not None:
-        metadata["text"] = container.dump_json(model.text)
+        metadata["text"] = container.dump_json(dict(model.text), "text")
     if model.encodings:
-        metadata["encodings"] = container.dump_json(dict(model.encodings))
+        metadata["encodings"] = container.dump_json(dict(model.encodings), "encodings")
+    constants = {n: a for graph in every_graph(model.graphs) for n, a in graph.constants.items()}
+    _graphs(metadata["graphs"], constants)
     return metadata

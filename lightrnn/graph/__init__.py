@@ -7,6 +7,8 @@ from lightrnn.graph.types import (
     FLOAT32,
     INT32,
     INT64,
+    MAX_RANK,
+    MAX_SIZE,
     Array,
     Dim,
     Shape,
@@ -14,6 +16,6 @@ from lightrnn.graph.types import (
 )
 
 __all__ = [
-    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "OPSET", "OPSETS",
+    "BOOL", "DTYPES", "FLOAT32", "INT32", "INT64", "MAX_RANK", "MAX_SIZE", "OPSET", "OPSETS",
     "Array", "Attr", "Dim", "Graph", "Node", "Shape", "TensorType",
 ]  # fmt: skip

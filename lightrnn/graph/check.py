@@ -7,11 +7,19 @@ from typing import Protocol
 
 from lightrnn.errors import GraphError
 from lightrnn.graph.graph import Graph, Node
-from lightrnn.graph.types import TensorType
+from lightrnn.graph.types import MAX_RANK, MAX_SIZE, TensorType
+
+_KINDS = {"b": "bool", "i": "signed integers", "u": "unsigned integers", "f": "floats"}
 
 
 class Inferring(Protocol):
-    """What the checker needs of an operator."""
+    """What the checker needs of an operator.
+
+    kinds: NumPy's letters for the kinds of elements that the first input may have.
+    """
+
+    @property
+    def kinds(self) -> str: ...
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]: ...
 
@@ -27,26 +35,30 @@ def check(graph: Graph, build: Callable[[Node], Inferring]) -> dict[str, TensorT
     types = {name: TensorType.of(array) for name, array in graph.constants.items()}
     types.update(graph.inputs)
     for node in graph.nodes:
-        operator = build(node)
-        try:
-            results = operator.infer([types[n] if n else None for n in node.inputs])
-        except GraphError as error:
-            raise type(error)(f"{node}: {error}") from None
+        results = infer(node, build(node), [types[n] if n else None for n in node.inputs])
         types.update((n, t) for n, t in zip(node.outputs, results, strict=False) if n)
     for name, declared in graph.outputs.items():
-        if not _compatible(types[name], declared):
+        if not types[name].admits(declared):
             raise GraphError(f"output {name!r} is {types[name]}, declared as {declared}")
     return types
 
 
-def _compatible(inferred: TensorType, declared: TensorType) -> bool:
-    if inferred.dtype != declared.dtype:
-        return False
-    if inferred.shape is None or declared.shape is None:
-        return True
-    if len(inferred.shape) != len(declared.shape):
-        return False
-    return all(
-        a == b or not (isinstance(a, int) and isinstance(b, int))
-        for a, b in zip(inferred.shape, declared.shape, strict=True)
-    )
+def infer(
+    node: Node, operator: Inferring, inputs: Sequence[TensorType | None]
+) -> tuple[TensorType, ...]:
+    """Types of a node's outputs. Raises GraphError, naming it, where they do not exist or fit."""
+    first = inputs[0] if inputs else None
+    if first is not None and first.dtype.kind not in operator.kinds:
+        wanted = " or ".join(_KINDS[kind] for kind in operator.kinds)
+        raise GraphError(f"{node}: the first input is {first.dtype.name}, expected {wanted}")
+    try:
+        results = operator.infer(inputs)
+    except GraphError as error:
+        raise type(error)(f"{node}: {error}") from None
+    for result in results:
+        if not result.fits:
+            raise GraphError(
+                f"{node}: {result} is too large, at most rank {MAX_RANK} "
+                f"and {MAX_SIZE} elements are allowed"
+            )
+    return results

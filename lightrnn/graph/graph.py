@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lightrnn.graph.types import Array, TensorType
 
-Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Attr: TypeAlias = (
+    "int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Graph"
+)
+"""The value of an attribute. A graph reads nothing but its own inputs and constants."""
 
 OPSET = 28
 """Operators mean what ONNX says at this opset of its default domain."""
@@ -51,3 +54,11 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
     states: Mapping[str, str] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[Graph]:
+        """This graph and all graphs that its nodes hold, each before those inside it."""
+        yield self
+        for node in self.nodes:
+            for value in node.attrs.values():
+                if isinstance(value, Graph):
+                    yield from value.walk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The element types a tensor can have, by name."""
 
+MAX_RANK = 16
+MAX_SIZE = 2**48
+"""Elements of the largest tensor; no size may be above it either."""
+
 
 @dataclass(frozen=True)
 class TensorType:
@@ -72,6 +77,25 @@ class TensorType:
         sizes = tuple(d for d in self.shape if isinstance(d, int))
         assert len(sizes) == len(self.shape), self
         return sizes
+
+    @property
+    def fits(self) -> bool:
+        """Whether rank and sizes, those of them that are known, are within the limits."""
+        if self.shape is None:
+            return True
+        sizes = [max(d, 1) for d in self.shape if isinstance(d, int)]
+        return len(self.shape) <= MAX_RANK and prod(sizes) <= MAX_SIZE
+
+    def admits(self, other: TensorType) -> bool:
+        """Whether a tensor can be of both types, for all that is known of them."""
+        if self.dtype != other.dtype:
+            return False
+        if self.shape is None or other.shape is None:
+            return True
+        return len(self.shape) == len(other.shape) and all(
+            a == b or not (isinstance(a, int) and isinstance(b, int))
+            for a, b in zip(self.shape, other.shape, strict=True)
+        )
 
     def __str__(self) -> str:
         if self.shape is None:

@@ -15,7 +15,7 @@ from lightrnn.kernels.simd import (
     select,
     splat,
 )
-from lightrnn.kernels.vmath import exp, sigmoid, softplus, tanh
+from lightrnn.kernels.vmath import expm1_negative, sigmoid, softplus, tanh
 from lightrnn.native.abi import ACTIVATIONS
 
 SIGMOID, TANH, RELU = (ACTIVATIONS.index(n) for n in ("Sigmoid", "Tanh", "Relu"))
@@ -55,7 +55,7 @@ def rare_activation(code, alpha, beta, x):
     if code == _HARD_SIGMOID:
         return maximum(minimum(fma(alpha, x, beta), one), zero)
     if code == _ELU:
-        return select(x < zero, alpha * (exp(x) - one), x)
+        return select(x < zero, alpha * expm1_negative(x), x)
     if code == _SOFTSIGN:
         return x / (one + absolute(x))
     return softplus(x)

@@ -29,7 +29,19 @@ from lightrnn.kernels.simd import (
 )
 from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import store_some
-from lightrnn.kernels.vmath import cos, erf, exp, log, sigmoid, sin, softplus, tanh
+from lightrnn.kernels.vmath import (
+    cos,
+    erf,
+    exp,
+    expm1_negative,
+    has_large_angle,
+    log,
+    reduced_angle,
+    sigmoid,
+    sin,
+    softplus,
+    tanh,
+)
 from lightrnn.native.abi import BINARY, COMPARISONS, ELEMENTS, LOGIC, UNARY
 
 (
@@ -97,9 +109,9 @@ def _activation(code, alpha, beta, x):
     if code == _LEAKY:
         return select(x < zero, alpha * x, x)
     if code == _ELU:
-        return select(x < zero, alpha * (exp(x) - one), x)
+        return select(x < zero, alpha * expm1_negative(x), x)
     if code == _SELU:
-        return beta * select(x > zero, x, alpha * (exp(x) - one))
+        return beta * select(x > zero, x, alpha * expm1_negative(x))
     if code == _CELU:
         return maximum(x, zero) + minimum(alpha * (exp(x / alpha) - one), zero)
     if code == _HARD_SIGMOID:
@@ -120,6 +132,16 @@ def _activation(code, alpha, beta, x):
     return minimum(maximum(x, alpha), beta)
 
 
+@inlined
+def _reduced(v, x, y, n):
+    """`n` angles v = x[:n] without whole turns, by way of y where one is large."""
+    if not has_large_angle(v):
+        return v
+    for lane in range(n):
+        y[lane] = reduced_angle(x[lane])
+    return load_first(y, 0, n)
+
+
 def unary(x, y, count, code, alpha, beta, ith, nth):
     """y = f(x) of float32. code: place in abi.UNARY. alpha, beta: parameters, bounds for Clip."""
     first, last = share((count + 15) // 16, ith, nth)
@@ -128,6 +150,8 @@ def unary(x, y, count, code, alpha, beta, ith, nth):
         i = block * 16
         n = min(16, count - i)
         v = load_first(x, i, n)
+        if code in (_SIN, _COS):
+            v = _reduced(v, at(x, i), at(y, i), n)
         if code <= _RELU:
             v = _simple(code, v)
         elif code <= _MISH:

@@ -8,14 +8,29 @@ from __future__ import annotations
 
 from numba import types
 
-from lightrnn.kernels.simd import POINTERS, at, f32, inlined, null, outlined, u16
+from lightrnn.kernels.simd import (
+    POINTERS,
+    absolute,
+    at,
+    f32,
+    i32,
+    inlined,
+    lanes_max,
+    maximum,
+    null,
+    outlined,
+    splat,
+    u8,
+    u16,
+)
 from lightrnn.kernels.threads import address_of
-from lightrnn.kernels.tiling import TARGET, TILES, make_tile
+from lightrnn.kernels.tiling import TARGET, TILES, load_some, make_tile
 from lightrnn.native.abi import WEIGHTS
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 (ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D) = TILES[TARGET]
-_FLOAT32, _FLOAT16, _BFLOAT16 = range(len(WEIGHTS))
+FLOAT32, _FLOAT16, _BFLOAT16, _INT8 = range(len(WEIGHTS))
+_INT32_MAX = 2**31 - 1
 
 
 @inlined
@@ -32,43 +47,43 @@ def moved(p, n):
     return at(p, n)
 
 
-def _make_multiply(name, pointer, load):
-    """The product with a right-hand side that `load` reads through this kind of pointer."""
-    tile_a, narrow_a = make_tile(ROWS_A, PANELS_A, load), make_tile(ROWS_A, 1, load)
-    tile_b, narrow_b = make_tile(ROWS_B, PANELS_B, load), make_tile(ROWS_B, 1, load)
-    tile_c, narrow_c = make_tile(ROWS_C, PANELS_C, load), make_tile(ROWS_C, 1, load)
-    tile_d, narrow_d = make_tile(1, PANELS_D, load), make_tile(1, 1, load)
+def _make_multiply(stored, left, right):
+    """The product for one way to store b; left, right: types of the pointers to a and b."""
+    tile_a, narrow_a = make_tile(ROWS_A, PANELS_A, stored), make_tile(ROWS_A, 1, stored)
+    tile_b, narrow_b = make_tile(ROWS_B, PANELS_B, stored), make_tile(ROWS_B, 1, stored)
+    tile_c, narrow_c = make_tile(ROWS_C, PANELS_C, stored), make_tile(ROWS_C, 1, stored)
+    tile_d, narrow_d = make_tile(1, PANELS_D, stored), make_tile(1, 1, stored)
 
     @inlined
-    def small_tile(rows, panels, a, lda, b, k, init, ldi, c, ldc, tail):
+    def small_tile(rows, panels, a, lda, b, step, k, init, ldi, c, ldc, tail):
         if rows == ROWS_B:
             if panels == PANELS_B:
-                tile_b(a, lda, b, k, init, ldi, c, ldc, tail)
+                tile_b(a, lda, b, step, k, init, ldi, c, ldc, tail)
             else:
-                narrow_b(a, lda, b, k, init, ldi, c, ldc, tail)
+                narrow_b(a, lda, b, step, k, init, ldi, c, ldc, tail)
         elif rows == ROWS_C:
             if panels == PANELS_C:
-                tile_c(a, lda, b, k, init, ldi, c, ldc, tail)
+                tile_c(a, lda, b, step, k, init, ldi, c, ldc, tail)
             else:
-                narrow_c(a, lda, b, k, init, ldi, c, ldc, tail)
+                narrow_c(a, lda, b, step, k, init, ldi, c, ldc, tail)
         elif panels == PANELS_D:
-            tile_d(a, lda, b, k, init, ldi, c, ldc, tail)
+            tile_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
         else:
-            narrow_d(a, lda, b, k, init, ldi, c, ldc, tail)
+            narrow_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
 
     @inlined
-    def whole_blocks(a, lda, b, k, init, ldi, c, ldc, blocks, panels, tail):
+    def whole_blocks(a, lda, b, step, k, init, ldi, c, ldc, blocks, panels, tail):
         """Blocks of ROWS_A rows, while their panels stay in the nearest cache."""
         for block in range(blocks):
             row = block * ROWS_A
             left, start, out = at(a, row * lda), moved(init, row * ldi), at(c, row * ldc)
             if panels == PANELS_A:
-                tile_a(left, lda, b, k, start, ldi, out, ldc, tail)
+                tile_a(left, lda, b, step, k, start, ldi, out, ldc, tail)
             else:
-                narrow_a(left, lda, b, k, start, ldi, out, ldc, tail)
+                narrow_a(left, lda, b, step, k, start, ldi, out, ldc, tail)
 
     @inlined
-    def last_rows(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
+    def last_rows(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n):
         """Fewer than ROWS_A rows, by the largest tiles that fit."""
         row = 0
         while row < m:
@@ -82,13 +97,13 @@ def _make_multiply(name, pointer, load):
                 panels = wide if last - p >= wide else 1
                 j = p * 16
                 tail = min(16, n - j - 16 * (panels - 1))
-                left, right, out = at(a, row * lda), at(b, j * k), at(c, row * ldc + j)
+                left, right, out = at(a, row * lda), at(b, j * step), at(c, row * ldc + j)
                 start = moved(init, row * ldi + j)
-                small_tile(rows, panels, left, lda, right, k, start, ldi, out, ldc, tail)
+                small_tile(rows, panels, left, lda, right, step, k, start, ldi, out, ldc, tail)
                 p += panels
             row += rows
 
-    def multiply(a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
+    def multiply(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n):
         p = first
         while p < last:
             panels = min(PANELS_A, last - p)
@@ -97,57 +112,106 @@ def _make_multiply(name, pointer, load):
             j = p * 16
             tail = min(16, n - j - 16 * (panels - 1))
             whole_blocks(
-                a, lda, at(b, j * k), k, moved(init, j), ldi, at(c, j), ldc, m // ROWS_A, panels,
-                tail,
+                a, lda, at(b, j * step), step, k, moved(init, j), ldi, at(c, j), ldc, m // ROWS_A,
+                panels, tail,
             )  # fmt: skip
             p += panels
         row = m // ROWS_A * ROWS_A
         if row < m:
             last_rows(
-                at(a, row * lda), lda, b, k, moved(init, row * ldi), ldi, at(c, row * ldc), ldc,
-                m - row, first, last, n,
+                at(a, row * lda), lda, b, step, k, moved(init, row * ldi), ldi, at(c, row * ldc),
+                ldc, m - row, first, last, n,
             )  # fmt: skip
 
-    multiply.__name__ = multiply.__qualname__ = name
-    return outlined(types.void, _F, _I, pointer, _I, _F, _I, _F, _I, _I, _I, _I, _I)(multiply)
+    multiply.__name__ = multiply.__qualname__ = f"multiply_{stored}"
+    sizes = (_F, _I, _F, _I, _I, _I, _I, _I)
+    return outlined(types.void, left, _I, right, _I, _I, *sizes)(multiply)
 
 
-_multiply_float32 = _make_multiply("multiply_float32", _F, "load")
-_multiply_float16 = _make_multiply("multiply_float16", _H, "load_half")
-_multiply_bfloat16 = _make_multiply("multiply_bfloat16", _H, "load_bfloat")
+_multiply_float32 = _make_multiply("float32", _F, _F)
+_multiply_float16 = _make_multiply("float16", _F, _H)
+_multiply_bfloat16 = _make_multiply("bfloat16", _F, _H)
+_multiply_int8 = _make_multiply("int8", POINTERS["i32"], POINTERS["u8"])
 
 
 @inlined
-def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n):
+def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
     """c = init + a·b for `m` rows and the panels [first, last).
 
     kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
     init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
-    zeros, and may be c.
+    zeros, and may be c. room: for int8, memory of [m, (k + 1) // 2 + 1] words; else null.
     """
-    if kind == _FLOAT32:
-        _multiply_float32(a, lda, b, k, init, ldi, c, ldc, m, first, last, n)
+    if kind == FLOAT32 or k == 0:
+        _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n)
     elif kind == _FLOAT16:
-        _multiply_float16(a, lda, u16(address_of(b)), k, init, ldi, c, ldc, m, first, last, n)
+        _multiply_float16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
+    elif kind == _BFLOAT16:
+        _multiply_bfloat16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
     else:
-        _multiply_bfloat16(a, lda, u16(address_of(b)), k, init, ldi, c, ldc, m, first, last, n)
+        pairs = (k + 1) // 2
+        words = i32(address_of(room))
+        for row in range(m):
+            quantize(at(a, row * lda), k, at(words, row * (pairs + 1)))
+        _multiply_int8(
+            words, pairs + 1, u8(address_of(b)), 2 * pairs + 4, pairs, init, ldi, c, ldc, m, first,
+            last, n,
+        )  # fmt: skip
+
+
+@outlined(types.void, _F, _I, POINTERS["i32"])
+def quantize(a, k, words):
+    """k floats as 16-bit integers, two a word, then their scale as the bits of a float32.
+
+    The integers are as large as a sum of k products with int8 weights permits in 32 bits.
+    """
+    pairs = (k + 1) // 2
+    largest = splat(0.0)
+    for j in range(0, k, 16):
+        largest = maximum(largest, absolute(load_some(a, j, min(16, k - j))))
+    top = lanes_max(largest)
+    limit = float(min(32767, _INT32_MAX // (127 * 2 * pairs)))
+    factor = limit / top if top > 0.0 else 0.0
+    for i in range(pairs):
+        low = _whole(a[2 * i] * factor)
+        high = _whole(a[2 * i + 1] * factor) if 2 * i + 1 < k else 0
+        words[i] = (low & 0xFFFF) | (high << 16)
+    scale = at(f32(address_of(words)), pairs)
+    scale[0] = top / limit
 
 
 @inlined
-def weights_at(kind, b, n):
-    """Packed weights `n` elements on; null stays null."""
-    if null(b) or kind == _FLOAT32:
-        return moved(b, n)
-    return f32(address_of(b) + 2 * n)
+def _whole(x):
+    """The nearest whole number; 0 for what is none (the scale says so then)."""
+    if x > -40000.0 and x < 40000.0:
+        return int(x + 0.5) if x >= 0.0 else int(x - 0.5)
+    return 0
+
+
+@inlined
+def room_of(kind, room, row, k):
+    """The room from a row on."""
+    return moved(room, row * ((k + 1) // 2 + 1)) if kind == _INT8 else room
+
+
+@inlined
+def weights_at(kind, b, columns, k):
+    """Packed weights of [k, columns] further on; null stays null."""
+    if null(b) or kind == FLOAT32:
+        return moved(b, columns * k)
+    if kind == _INT8:
+        return f32(address_of(b) + columns * (2 * ((k + 1) // 2) + 4))
+    return f32(address_of(b) + 2 * columns * k)
 
 
 def gemm(
-    a, b, init, c, batch, m, n, k, lda, ldi, ldc, a_step, b_step, init_step, c_step, kind,
+    a, b, init, c, batch, m, n, k, lda, ldi, ldc, a_step, b_step, init_step, c_step, kind, room,
     ith, nth,
 ):  # fmt: skip
     """c[i] = init[i] + a[i]·b[i] for `batch` matrices, `*_step` elements apart (0 to share one).
 
-    Threads split batch and panels, or rows where there are more of those.
+    Threads split batch and panels, or rows where there are more of those. kind, room: as
+    `multiply` takes them, the room for all rows of the batch.
     """
     panels = (n + 15) // 16
     if batch * panels >= nth or m < nth:
@@ -161,10 +225,11 @@ def gemm(
         i = first // panels
         p = first - i * panels
         stop = min(panels, p + last - first)
+        right = b if b_step == 0 else weights_at(kind, b, i * panels * 16, k)
         multiply(
-            kind, at(a, i * a_step + row * lda), lda, weights_at(kind, b, i * b_step), k,
+            kind, at(a, i * a_step + row * lda), lda, right, k,
             moved(init, i * init_step + row * ldi), ldi, at(c, i * c_step + row * ldc), ldc,
-            rows, p, stop, n,
+            rows, p, stop, n, room_of(kind, room, i * m + row, k),
         )  # fmt: skip
         first += stop - p
 

@@ -7,11 +7,12 @@ and every load and store is checked against the region it started from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from lightrnn.graph.types import Array
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class Span:

@@ -25,7 +25,7 @@ activation of each direction.
 from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
-from lightrnn.kernels.gemm import moved, multiply, weights_at
+from lightrnn.kernels.gemm import moved, multiply, room_of, weights_at
 from lightrnn.kernels.sharing import (
     IDLE,
     UNITS,
@@ -102,8 +102,8 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 
 @inlined
 def _lstm_direction(
-    kind, xw, r, p, projection, lengths, y, h, c, full, sync, steps, start, total, batch, hidden,
-    size, backward, rested, coupled, clip, y_step, y_row, activations, mine, nth,
+    kind, xw, r, p, projection, lengths, y, h, c, full, room, sync, steps, start, total, batch,
+    hidden, size, backward, rested, coupled, clip, y_step, y_row, activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, s_first, s_last = mine
     blocks = (hidden + 15) // 16
@@ -116,7 +116,7 @@ def _lstm_direction(
         gates = at(xw, local * batch * 4 * width)
         add_recurrent(
             kind, at(old, row * ldh), ldh, r, depth(s, rested, size), at(gates, row * 4 * width),
-            4 * width, end - row, 4, blocks, first, last,
+            4 * width, end - row, 4, blocks, first, last, room_of(kind, room, row, size),
         )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -133,6 +133,7 @@ def _lstm_direction(
             multiply(
                 kind, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,
+                room_of(kind, room, row, hidden),
             )  # fmt: skip
         out = moved(y, t * y_step)
         _emit_rows(old, new, ldh, out, y_row, lengths, t, size, row, end, s_first, s_last)
@@ -141,7 +142,7 @@ def _lstm_direction(
 
 
 def lstm(
-    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, sync, status, node,
+    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, sync, status, node,
     steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,
     y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations, ith, nth,
 ):  # fmt: skip
@@ -166,11 +167,12 @@ def lstm(
             if mode == UNITS:
                 barrier(sync, nth)
         _lstm_direction(
-            kind, at(xw, d * steps * batch * 4 * width), weights_at(kind, r, d * 4 * width * size),
-            moved(p, d * 3 * width), weights_at(kind, projection, d * ldh * hidden), lengths,
-            moved(y, d * y_direction), states, cells, moved(full, d * batch * width), sync,
-            steps, start, total, batch, hidden, size, reverse != 0 or d == 1, null(h0), coupled,
-            clip, y_step, y_row, at(activations, 9 * d), mine, nth,
+            kind, at(xw, d * steps * batch * 4 * width), weights_at(kind, r, d * 4 * width, size),
+            moved(p, d * 3 * width), weights_at(kind, projection, d * ldh, hidden), lengths,
+            moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
+            room_of(kind, room, d * batch, max(size, hidden)), sync, steps, start, total, batch,
+            hidden, size, reverse != 0 or d == 1, null(h0), coupled, clip, y_step, y_row,
+            at(activations, 9 * d), mine, nth,
         )  # fmt: skip
         if start + steps == total:
             final = at(states, (total & 1) * batch * ldh)
@@ -202,21 +204,22 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 @inlined
 def _gru_step(
-    kind, gates, r, rb, lengths, old, new, full, sync, t, k, hidden, after, clip, activations,
+    kind, gates, r, rb, lengths, old, new, full, room, sync, t, k, hidden, after, clip, activations,
     mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, _, _ = mine
     blocks = (hidden + 15) // 16
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
-    mine_full = at(full, row * width)
-    r_h = weights_at(kind, r, 2 * width * hidden)
+    mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
+    r_h = weights_at(kind, r, 2 * width, hidden)
     add_recurrent(
-        kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last
+        kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room
     )  # fmt: skip
     if after:
         multiply(
-            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width
+            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width,
+            mine_room,
         )  # fmt: skip
     else:
         for n in range(row, end):
@@ -227,7 +230,7 @@ def _gru_step(
         x_h = at(mine_x, 2 * width)
         multiply(
             kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
-            width,
+            width, mine_room,
         )  # fmt: skip
     for n in range(row, end):
         if is_active(lengths, n, t):
@@ -239,7 +242,7 @@ def _gru_step(
 
 
 def gru(
-    kind, xw, r, rb, lengths, h0, y, y_h, h, full, sync, status, node,
+    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, sync, status, node,
     steps, start, total, batch, hidden, directions, reverse, after, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
 ):  # fmt: skip
@@ -269,8 +272,9 @@ def gru(
             new = at(states, (1 - (s & 1)) * batch * width)
             _gru_step(
                 kind, at(xw, (d * steps + local) * batch * 3 * width),
-                weights_at(kind, r, d * 3 * width * hidden),
-                moved(rb, d * width), lengths, old, new, at(full, d * batch * width), sync, t,
+                weights_at(kind, r, d * 3 * width, hidden),
+                moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
+                room_of(kind, room, d * batch, hidden), sync, t,
                 depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
                 mine, nth,
             )  # fmt: skip
@@ -284,7 +288,7 @@ def gru(
 
 
 def rnn(
-    kind, xw, r, lengths, h0, y, y_h, h, sync, status, node,
+    kind, xw, r, lengths, h0, y, y_h, h, room, sync, status, node,
     steps, start, total, batch, hidden, directions, reverse, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
 ):  # fmt: skip
@@ -311,9 +315,9 @@ def rnn(
             new = at(states, (1 - (s & 1)) * batch * width)
             gates = at(xw, (d * steps + local) * batch * width)
             add_recurrent(
-                kind, at(old, row * width), width, weights_at(kind, r, d * width * hidden),
+                kind, at(old, row * width), width, weights_at(kind, r, d * width, hidden),
                 depth(s, null(h0), hidden), at(gates, row * width), width, end - row, 1, blocks,
-                first, last,
+                first, last, room_of(kind, room, d * batch + row, hidden),
             )  # fmt: skip
             for n in range(row, end):
                 for u in range(first * 16, last * 16, 16):

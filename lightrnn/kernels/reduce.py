@@ -254,19 +254,24 @@ def _deviation(x, n, mean):
     return splat(lanes_sum(total)) / splat(n)
 
 
-def layer_norm(x, scale, bias, y, mean, inverse, outer, n, epsilon, ith, nth):
+def layer_norm(x, scale, bias, y, mean, inverse, outer, n, centred, epsilon, ith, nth):
     """y = (x - mean) / sqrt(variance + epsilon) * scale + bias over rows of n.
 
-    scale, bias [n]. bias, mean [outer] and inverse (of the deviation) [outer] may be null.
+    centred: 0 to take the mean for 0. scale, bias [n], mean [outer] and inverse (of the deviation)
+    [outer] may be null.
     """
     first, last = share(outer, ith, nth)
     for row in range(first, last):
         p, q = at(x, row * n), at(y, row * n)
-        m = _row(p, n, _SUM) / splat(n)
+        m = splat(0.0)
+        if centred != 0:
+            m = _row(p, n, _SUM) / splat(n)
         s = splat(1.0) / square_root(_deviation(p, n, m) + splat(epsilon))
         for i in range(0, n, 16):
             count = min(16, n - i)
-            v = (load_some(p, i, count) - m) * s * load_some(scale, i, count)
+            v = (load_some(p, i, count) - m) * s
+            if not null(scale):
+                v = v * load_some(scale, i, count)
             if not null(bias):
                 v = v + load_some(bias, i, count)
             store_some(q, i, v, count)

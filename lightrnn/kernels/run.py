@@ -4,6 +4,9 @@ A program is a table of (kernel address, arguments address). The words of a team
 line of its own, are int64: the number of the job (also the futex that idle workers sleep on), the
 tickets of workers that want to join it, how many may, the address of its arguments, its number of
 threads (0 until the caller has counted them), workers that are done, and whether to stop.
+
+Tickets count up from minus the number of workers wanted. Taking a negative one joins the job that
+is open at that moment, which then cannot end without the worker; no other is ever valid.
 """
 
 from __future__ import annotations
@@ -68,14 +71,14 @@ def team_run(team, args, workers, patience, ith, nth):
     atomic_store(team, _LIMIT, workers)
     atomic_store(team, _THREADS, 0)
     atomic_store(team, _DONE, 0)
-    atomic_store(team, _TICKETS, 0)
+    atomic_store(team, _TICKETS, -workers)
     atomic_add(team, _JOB, 1)
     system_call(_FUTEX, address_of(team), _WAKE, _EVERYBODY)
     waited = 0
-    while atomic_load(team, _TICKETS) < workers and waited < patience:
+    while atomic_load(team, _TICKETS) < 0 and waited < patience:
         pause()
         waited += 1
-    joined = min(atomic_add(team, _TICKETS, _CLOSED), workers)
+    joined = min(atomic_add(team, _TICKETS, _CLOSED) + workers, workers)
     threads = joined + 1
     atomic_store(team, _THREADS, threads)
     _execute_at(args, 0, threads)
@@ -93,11 +96,11 @@ def team_work(team, ith, nth):
             continue
         seen = job
         ticket = atomic_add(team, _TICKETS, 1)
-        if ticket >= atomic_load(team, _LIMIT):
+        if ticket >= 0:
             continue
         spin_while(team, _THREADS, 0)
-        args = i64(atomic_load(team, _ARGS))
-        _execute_at(args, ticket + 1, atomic_load(team, _THREADS))
+        mine = ticket + atomic_load(team, _LIMIT) + 1
+        _execute_at(i64(atomic_load(team, _ARGS)), mine, atomic_load(team, _THREADS))
         atomic_add(team, _DONE, 1)
 
 

@@ -115,19 +115,21 @@ def depth(s, rested, size):
 
 
 @inlined
-def add_recurrent(kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last):
+def add_recurrent(kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room):
     """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
 
-    kind: how r is stored. k: the size of the state, or 0 where it is known to be zero.
+    kind, room: as `multiply` takes them. k: the size of the state, or 0 where that is zero.
     """
     if k == 0:
         return
     if last - first == blocks:
-        multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx)
+        multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx, room)
     else:
         for g in range(gates):
             p = g * blocks
-            multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx)
+            multiply(
+                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx, room
+            )  # fmt: skip
 
 
 @inlined

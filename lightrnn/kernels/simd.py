@@ -11,6 +11,7 @@ The operators + - * / < <= > >= == work between two F16; + - & | ^ << >> < == be
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ from numba.extending import (
 from lightrnn.kernels.interpreted import MEMORY, Span
 
 LANES = 16
+WIDE_REGISTERS = os.environ.get("LIGHTRNN_TARGET", "v3") == "v4"
+"""Whether the level that is being compiled has registers of 512 bits."""
 inlined = register_jitable
 """Marks a helper that kernels call; it stays a plain function for the interpreted run."""
 
@@ -298,6 +301,47 @@ def load_half(p: Span, i: int) -> Any:
 def load_bfloat(p: Span, i: int) -> Any:
     """bfloat16 lanes p[i] to p[i + 15], widened."""
     return (p.lanes(i, LANES).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _dot_pairs(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    """pmaddwd, in two halves where registers have 256 bits."""
+    place = _place(context, b, sig, args, ir.VectorType(_I8, 2 * LANES))
+    weights = b.load(place)
+    weights.align = 1
+    wide = b.sext(weights, ir.VectorType(_I16, 2 * LANES))
+    pairs = b.bitcast(args[2], ir.VectorType(_I16, 2 * LANES))
+    if WIDE_REGISTERS:
+        return b.add(args[3], _call(b, "llvm.x86.avx512.pmaddw.d.512", _VI, [wide, pairs]))
+    halves = []
+    for start in (0, LANES):
+        order = ir.Constant(ir.VectorType(_I32, LANES), list(range(start, start + LANES)))
+        parts = [b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), order)
+                 for v in (wide, pairs)]  # fmt: skip
+        kind = ir.VectorType(_I32, LANES // 2)
+        halves.append(_call(b, "llvm.x86.avx2.pmadd.wd", kind, parts))
+    whole = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    return b.add(args[3], b.shuffle_vector(*halves, whole))
+
+
+@compiled(signature(I16, POINTERS["u8"], int, I16, I16), _dot_pairs)
+def dot_pairs(p: Span, i: int, pairs: Any, total: Any) -> Any:
+    """total + w0 * a0 + w1 * a1 in each lane.
+
+    w0 and w1: the lane's two int8 of the 32 bytes from p[i] on. a0 and a1: the low and the high
+    half of the lane of `pairs`, as int16.
+    """
+    w = p.lanes(i, 2 * LANES).view(np.int8).astype(np.int32)
+    a = np.ascontiguousarray(pairs).view(np.int16).astype(np.int32)
+    return total + (w * a).reshape(LANES, 2).sum(axis=1, dtype=np.int32)
+
+
+@compiled(
+    signature(I16, POINTERS["i32"], int),
+    lambda c, b, sig, a: _splat(b, _VI, b.load(b.gep(a[0], [_index(c, b, sig, a, 1)]))),
+)
+def broadcast_int(p: Span, i: int) -> Any:
+    """p[i] in every lane."""
+    return np.full(LANES, p[i], np.int32)
 
 
 @compiled(signature(types.void, POINTERS["f32"], int, F16), _store)

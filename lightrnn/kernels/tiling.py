@@ -2,7 +2,8 @@
 
 A tile is `rows` rows of A times `panels` panels of 16 columns of packed B, all accumulators in
 registers: 16 of 256 bits on v3 (a vector of 16 lanes takes two), 32 of 512 bits on v4. The order
-of additions of an element does not depend on its tile, so all levels give the same bits.
+of additions of an element does not depend on its tile, so all levels give the same bits: products
+are summed from zero, RUN of them at a time, and each sum is added to what was there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightrnn.kernels import simd
+from lightrnn.kernels.threads import address_of
 
 TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
@@ -19,34 +21,89 @@ TILES = {
 }
 """Tiles as (rows, panels), most rows first; the last has one row."""
 
+RUN = 128
+"""Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
+
 TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
 
 
-def make_tile(rows: int, panels: int, load: str = "load") -> Callable[..., Any]:
-    """A function that computes one tile: c = init + a·b, b read by the function `load`.
+def make_tile(
+    rows: int, panels: int, stored: str = "float32", *, turned: bool = False
+) -> Callable[..., Any]:
+    """A function that computes one tile: c = init + a·b.
 
-    a: [rows, k], rows `lda` apart. b: `panels` panels of [k, 16]. init, c: rows `ldi` and `ldc`
-    apart; init may be null for zeros. tail: columns of the last panel that exist, 1 to 16.
+    a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16], 16 * `step`
+    apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
+    last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS; for int8 see
+    `gemm.quantize`.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
-    name = f"tile_{rows}x{panels}"
-    lines = [f"def {name}(a, lda, b, k, init, ldi, c, ldc, tail):", "    if null(init):"]
+    lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
+    if stored == "int8":
+        lines += _integer_lines(cells, rows, panels, count)
+    else:
+        place = "i * lda + {row}" if turned else "{row} * lda + i"
+        lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
+    scope: dict[str, Any] = {
+        **vars(simd), "load_some": load_some, "store_some": store_some, "address_of": address_of,
+    }  # fmt: skip
+    exec(compile("\n".join(lines) + "\n", f"<tile {rows}x{panels}>", "exec"), scope)
+    return simd.inlined(scope[f"tile_{rows}x{panels}"])
+
+
+_LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
+Cells = list[tuple[int, int]]
+
+
+def _float_lines(
+    cells: Cells, rows: int, panels: int, count: list[str], load: str, place: str
+) -> list[str]:
+    """Runs of products, each added to what is there: init, then the sum so far.
+
+    place: where a's element of a row and of i lies.
+    """
+    lines = ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
     lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
-    lines += ["    else:"]
-    lines += [
-        f"        c{r}_{p} = load_some(init, {r} * ldi + {16 * p}, {count[p]})" for r, p in cells
-    ]
-    lines += ["    for i in range(k):"]
-    lines += [f"        b{p} = {load}(b, ({p} * k + i) * 16)" for p in range(panels)]
+    lines += [f"        for i in range(start, min(start + {RUN}, k)):"]
+    lines += [f"            b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
     for r in range(rows):
-        lines += [f"        v = broadcast(a, {r} * lda + i)"]
-        lines += [f"        c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
-    lines += [f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells]
-    scope: dict[str, Any] = {**vars(simd), "load_some": load_some, "store_some": store_some}
-    exec(compile("\n".join(lines) + "\n", f"<{name}>", "exec"), scope)
-    return simd.inlined(scope[name])
+        lines += [f"            v = broadcast(a, {place.format(row=r)})"]
+        lines += [f"            c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]
+    lines += ["        if not null(source):"]
+    lines += [
+        f"            c{r}_{p} = load_some(source, {r} * ld + {16 * p}, {count[p]}) + c{r}_{p}"
+        for r, p in cells
+    ]
+    lines += [
+        f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells
+    ]
+    return [*lines, f"        source, ld, start = c, ldc, start + {RUN}"]
+
+
+def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str]) -> list[str]:
+    """Sums of pairs as integers, then the scales of row and column."""
+    lines = [f"    n{r}_{p} = splat_int(0)" for r, p in cells]
+    lines += ["    for i in range(k):"]
+    for r in range(rows):
+        lines += [f"        v = broadcast_int(a, {r} * lda + i)"]
+        for p in range(panels):
+            lines += [f"        n{r}_{p} = dot_pairs(b, {16 * p} * step + 32 * i, v, n{r}_{p})"]
+    for p in range(panels):
+        lines += [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + 32 * k), 0)"]
+    for r in range(rows):
+        lines += [f"    v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
+        for p in range(panels):
+            place = f"{r} * ldi + {16 * p}, {count[p]}"
+            lines += [
+                f"    c{r}_{p} = splat(0.0)",
+                "    if not null(init):",
+                f"        c{r}_{p} = load_some(init, {place})",
+                f"    c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
+                f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
+            ]
+    return lines
 
 
 @simd.inlined

@@ -29,6 +29,9 @@ LANES = 16
 ALIGNMENT = 64
 BAD_INDEX = 1
 
+FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64
+"""Attention: queries from which on each takes a lane, the most of a block, and keys of a block."""
+
 ALONE = "execute_alone"
 """Symbol of the executor as `void execute_alone(const int64_t *args)`, for one thread."""
 
@@ -56,7 +59,7 @@ UNARY = (
 BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
-WEIGHTS = ("float32", "float16", "bfloat16")
+WEIGHTS = ("float32", "float16", "bfloat16", "int8")
 """How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
@@ -113,7 +116,7 @@ KERNELS = _signatures(
     {
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
-            " a_step b_step init_step c_step kind",
+            " a_step b_step init_step c_step kind room:f32",
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
         "run": {
@@ -124,14 +127,15 @@ KERNELS = _signatures(
         },
         "recurrent": {
             "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
-            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 sync:sync status:status node:node"
+            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 room:f32"
+            " sync:sync status:status node:node"
             " steps start total batch hidden size directions reverse coupled clip:float"
             " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
             "gru": "kind xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
-            " sync:sync status:status node:node"
+            " room:f32 sync:sync status:status node:node"
             " steps start total batch hidden directions reverse after clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
-            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32"
+            "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 room:f32"
             " sync:sync status:status node:node"
             " steps start total batch hidden directions reverse clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
@@ -152,7 +156,22 @@ KERNELS = _signatures(
             "arg_reduce": "x:f32 y:i64 outer n inner largest last_index",
             "softmax": "x:f32 y:f32 outer n inner logarithm",
             "layer_norm": "x:f32 scale:f32 bias:f32 y:f32 mean:f32 inverse:f32 outer n"
-            " epsilon:float",
+            " centred epsilon:float",
+        },
+        "attention": {
+            "attention": "q:f32 k:f32 v:f32 mask:f32 lengths:i64 y:f32 scratch:f32 parts room"
+            " batch heads group steps size v_size keys_end offset causal left right"
+            " scale:float softcap:float replace least:float"
+            " q_batch q_head q_row k_batch k_head k_row v_batch v_head v_row"
+            " y_batch y_head y_row mask_batch mask_head mask_row",
+        },
+        "crf": {
+            "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
+            " back:f32 alphas:f32 status:status node:node batch steps labels",
+        },
+        "rotary": {
+            "rotate": "x:f32 cos:f32 sin:f32 positions:i64 y:f32 status:status node:node"
+            " rows steps heads size half limit interleaved batch_step row_step head_step",
         },
         "copy": {
             "copy_strided": "source:u8 target:u8 source_start target_start run item rank"

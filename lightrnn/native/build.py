@@ -14,14 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
-from lightrnn.native.sources import source_hash
+from lightrnn.native.sources import checksum, source_hash
 
 # LLVM features of the x86-64 levels, as their psABI document defines them.
 _V3 = (
@@ -35,19 +34,20 @@ FEATURES = {
 LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
 
 
-def build(destination: str | Path, levels: Iterable[str] = abi.LEVELS) -> Path:
-    """Compile every kernel for each level, link, and put the library at `destination`.
+def build(destination: str | Path) -> Path:
+    """Compile every kernel for each level, link, and put the sealed library at `destination`.
 
     The library appears under its name only when it is complete. Raises NativeError.
     """
     linker, destination = find_linker(), Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".building-") as folder:
-        objects = [Path(folder) / f"{level}.o" for level in levels]
+        objects = [Path(folder) / f"{level}.o" for level in abi.LEVELS]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            list(pool.map(_compile_in_process, levels, objects))
+            list(pool.map(_compile_in_process, abi.LEVELS, objects))
         library = Path(folder) / destination.name
         link(linker, objects, library)
+        library.write_bytes(library.read_bytes() + checksum(library.read_bytes()))
         os.replace(library, destination)
     return destination
 

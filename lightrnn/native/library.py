@@ -6,11 +6,12 @@ import ctypes
 import functools
 import os
 import stat
+import sys
 from dataclasses import dataclass
 
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
-from lightrnn.native.sources import source_hash
+from lightrnn.native.sources import checksum, source_hash
 
 FILE_NAME = "lightrnn_kernels.so"
 PACKAGED = os.path.join(os.path.dirname(os.path.realpath(__file__)), FILE_NAME)
@@ -34,32 +35,48 @@ class Library:
         return int(ctypes.cast(getattr(self.handle, symbol), ctypes.c_void_p).value or 0)
 
 
-def cached_path() -> str:
-    """Where `lightrnn build-kernels` puts a library for this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "lightrnn", FILE_NAME)
+def cached_path() -> str | None:
+    """Where `lightrnn build-kernels` puts a library for this user; None for one without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "lightrnn", FILE_NAME) if os.path.isabs(base) else None
+
+
+def is_supported() -> bool:
+    """Whether there are kernels for this platform: Linux on x86-64."""
+    return sys.platform == "linux" and os.uname().machine == "x86_64" and sys.maxsize > 2**32
+
+
+def is_wanted() -> bool:
+    """Whether LIGHTRNN_NATIVE allows kernels, as it does by default. Raises NativeError."""
+    wanted = os.environ.get("LIGHTRNN_NATIVE") or "1"
+    if wanted not in ("0", "1"):
+        raise NativeError(f"LIGHTRNN_NATIVE is {wanted!r}, expected 0 or 1")
+    return wanted == "1"
 
 
 @functools.cache
 def load() -> Library | None:
     """The packaged library, else the user's cached one, else None.
 
-    Raises NativeError for a library that was built from other sources or by another ABI, or that
-    somebody else could have written.
+    Raises NativeError for a library that is damaged, that was built from other sources or by
+    another ABI, or that somebody else could have written.
     """
-    if os.environ.get("LIGHTRNN_NATIVE", "1") == "0":
+    if not is_wanted() or not is_supported():
         return None
     if os.path.exists(PACKAGED):
         return open_library(PACKAGED)
     cached = cached_path()
-    if os.path.exists(cached):
+    if cached is not None and os.path.exists(cached):
         _check_private(cached)
         return open_library(cached)
     return None
 
 
 def open_library(path: str) -> Library | None:
-    """Load one library file; None where this CPU runs none of its levels."""
+    """Load one library file; None where this CPU runs none of its levels. Raises NativeError."""
+    _check_whole(path)
     try:
         handle = ctypes.CDLL(path)
     except OSError as error:
@@ -70,13 +87,9 @@ def open_library(path: str) -> Library | None:
         raise NativeError(f"{path}: ABI {handle.lr_abi()}, expected {abi.ABI}; {_REMEDY}")
     if handle.lr_hash() != source_hash().encode():
         raise NativeError(f"{path}: built from other kernel sources; {_REMEDY}")
-    best = int(handle.lr_level())
-    usable = [level for level in abi.LEVELS if int(level[1:]) <= best]
-    if wanted := os.environ.get("LIGHTRNN_LEVEL"):
-        usable = [level for level in usable if level == wanted]
-    if not usable:
+    level = _level(int(handle.lr_level()))
+    if level is None:
         return None
-    level = usable[-1]
     addresses = {
         name: int(ctypes.cast(getattr(handle, f"lr_{level}_{name}"), ctypes.c_void_p).value or 0)
         for name in (*abi.KERNELS, abi.ALONE)
@@ -84,12 +97,35 @@ def open_library(path: str) -> Library | None:
     return Library(path, level, addresses, handle)
 
 
+def _level(best: int) -> str | None:
+    """The level to use: LIGHTRNN_LEVEL, else the CPU's best; None where it runs none."""
+    usable = [level for level in abi.LEVELS if int(level[1:]) <= best]
+    wanted = os.environ.get("LIGHTRNN_LEVEL")
+    if wanted and wanted not in usable:
+        raise NativeError(
+            f"LIGHTRNN_LEVEL is {wanted!r}, this CPU runs {', '.join(usable) or 'no level'}"
+        )
+    return wanted or (usable[-1] if usable else None)
+
+
 _REMEDY = "run `lightrnn build-kernels`, or install lightrnn again"
+
+
+def _check_whole(path: str) -> None:
+    """Refuse a damaged file: loading half a library would end the process."""
+    try:
+        with open(path, "rb") as file:
+            data = memoryview(file.read())
+    except OSError as error:
+        raise NativeError(f"{path}: cannot be read: {error.strerror}") from None
+    if checksum(data[:-4]) != data[-4:]:
+        raise NativeError(f"{path}: damaged, its checksum does not fit; {_REMEDY}")
 
 
 def _check_private(path: str) -> None:
     """Refuse a library that another user owns or could change."""
-    for place in (path, os.path.dirname(path)):
+    real = os.path.realpath(path)
+    for place in (os.path.dirname(path), os.path.dirname(real), real):
         info = os.stat(place)
         if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
             raise NativeError(f"{place}: must belong to you and be writable by you alone")

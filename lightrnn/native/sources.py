@@ -1,4 +1,4 @@
-"""The identity of the kernel sources: a library is only used with the sources it was built from."""
+"""Which sources a library was built from, and whether it is whole: no other is used."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def source_hash() -> str:
             data = os.path.basename(path).encode() + b"\0" + file.read() + b"\0"
         total, size = zlib.crc32(data, total), size + len(data)
     return f"{total:08x}{size:08x}"
+
+
+def checksum(data: bytes | memoryview) -> bytes:
+    """What follows a library's own bytes in its file, so that a damaged one is known."""
+    return zlib.crc32(data).to_bytes(4, "little")

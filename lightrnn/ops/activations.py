@@ -8,19 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightrnn.errors import UnsupportedError
+from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array
 from lightrnn.native.abi import ACTIVATIONS
 
-_DEFAULTS: dict[str, tuple[float | None, float | None]] = {
-    "Affine": (1.0, 0.0),
-    "LeakyRelu": (0.01, None),
-    "ThresholdedRelu": (1.0, None),
-    "ScaledTanh": (1.0, 1.0),
-    "HardSigmoid": (0.2, 0.5),
-    "Elu": (1.0, None),
-}
-"""Alpha and beta where the model gives none; None where the function has no such parameter."""
+_ALPHAS: dict[str, float | None] = {
+    "Affine": None, "LeakyRelu": 0.01, "ThresholdedRelu": 1.0, "ScaledTanh": None,
+    "HardSigmoid": 0.2, "Elu": 1.0,
+}  # fmt: skip
+_BETAS: dict[str, float | None] = {"Affine": None, "ScaledTanh": None, "HardSigmoid": 0.5}
+"""The functions that take an alpha or beta, with the default of the ONNX operator of that name;
+None where ONNX has no such operator.
+"""
 
 
 class Activation(NamedTuple):
@@ -47,22 +46,45 @@ def parse(
 ) -> tuple[Activation, ...]:
     """Activations by ONNX's rule: each function takes the next alpha and beta if it has such.
 
-    Raises UnsupportedError for an unknown name or parameters that nobody takes.
+    names: ONNX's, in any case.
+
+    Raises UnsupportedError for an unknown name, GraphError for a parameter that nobody takes, or
+    that is left out where ONNX gives no default.
     """
-    canonical = {name.lower(): name for name in ACTIVATIONS}
-    left_a, left_b = list(alphas), list(betas)
-    found = []
+    known = {name.lower(): name for name in ACTIVATIONS}
     for given in names:
-        name = canonical.get(given.lower())
-        if name is None:
-            raise UnsupportedError(f"activation {given!r} is not supported")
-        alpha, beta = _DEFAULTS.get(name, (None, None))
-        if alpha is not None and left_a:
-            alpha = left_a.pop(0)
-        if beta is not None and left_b:
-            beta = left_b.pop(0)
-        found.append(Activation(name, alpha or 0.0, beta or 0.0))
-    return tuple(found)
+        if given.lower() not in known:
+            raise UnsupportedError(
+                f"activation {given!r} is not supported, expected one of {', '.join(ACTIVATIONS)}"
+            )
+    found = [known[given.lower()] for given in names]
+    return tuple(
+        map(
+            Activation,
+            found,
+            _parameters(found, alphas, _ALPHAS, "activation_alpha"),
+            _parameters(found, betas, _BETAS, "activation_beta"),
+        )
+    )
+
+
+def _parameters(
+    names: Sequence[str], given: Sequence[float], defaults: dict[str, float | None], what: str
+) -> list[float]:
+    """The parameter of each function; 0 for those that take none."""
+    left = list(given)
+    values = []
+    for name in names:
+        value: float | None = 0.0
+        if name in defaults:
+            value = left.pop(0) if left else defaults[name]
+        if value is None:
+            raise GraphError(f"{what} of {name} is missing: it has no default")
+        values.append(value)
+    if left:
+        taken = len(given) - len(left)
+        raise GraphError(f"{len(given)} values of {what}, the activations take {taken}")
+    return values
 
 
 def _apply(name: str, x: Array, alpha: float, beta: float) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as every
 from math import prod
@@ -12,9 +12,11 @@ import numpy as np
 from lightrnn.errors import GraphError
 from lightrnn.graph import Array, Dim, TensorType
 from lightrnn.ops.arguments import given, inferred, maybe, merged, same_dtype
+from lightrnn.ops.conv_lowering import Convolution, lower_convolution
+from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
-from lightrnn.ops.windows import Windows, counts, extent, known, padded, windows
+from lightrnn.ops.windows import Windows, extent, known, padded, windows
 
 
 def _spatial(x: TensorType, w: TensorType, kernel_shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -66,6 +68,7 @@ class Conv(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:
@@ -91,7 +94,7 @@ class Conv(Operator):
             self._check_channels(x.shape[1], w.shape[0], w.shape[1])
         if kernel is None:
             return (TensorType(x.dtype, (x.shape[0], channels, *[None] * (len(x.shape) - 2))),)
-        sizes = counts(self._windows(kernel).axes(x.shape[2:]))
+        sizes = self._windows(kernel).counts(x.shape[2:])
         return (TensorType(x.dtype, (x.shape[0], channels, *sizes)),)
 
     def _check_channels(self, c: Dim, m: Dim, each: Dim) -> None:
@@ -115,6 +118,15 @@ class Conv(Operator):
             y = np.matmul(weights, np.swapaxes(columns, 2, 3)).reshape(shape)
             return (_with_bias(y, maybe(inputs, 2), x.dtype),)
 
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        x, w, y = given(inputs), given(inputs, 1), outputs[0]
+        if y is None:
+            return True
+        axes = known(self._windows(w.shape[2:]).axes(x.shape[2:]))
+        return lower_convolution(emit, Convolution(x, w, maybe(inputs, 2), y, self.group, axes))
+
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
         x, w = floats(rng, 2, 4, 17), floats(rng, 6, 4, 3)
@@ -132,6 +144,13 @@ class Conv(Operator):
         yield Case("2-d, all at once", (image, square, floats(rng, 5)), attrs)
         yield Case("3-d", (floats(rng, 1, 2, 4, 5, 6), floats(rng, 3, 2, 2, 3, 2)))
         yield Case("pointwise", (x, floats(rng, 19, 4, 1)))
+        yield Case("one place", (floats(rng, 2, 4, 3), w, floats(rng, 6)))
+        yield Case("one channel", (floats(rng, 3, 1, 70), floats(rng, 21, 1, 16), floats(rng, 21)),
+                   {"strides": (8,), "pads": (3, 2)})  # fmt: skip
+        yield Case("one channel, gaps", (floats(rng, 2, 1, 30), floats(rng, 5, 1, 4)),
+                   {"dilations": (3,)})  # fmt: skip
+        yield Case("groups of a batch", (x, floats(rng, 10, 2, 3), floats(rng, 10)),
+                   {"group": 2, "strides": (2,), "pads": (1, 0)})  # fmt: skip
         yield Case("no batch", (floats(rng, 0, 4, 17), w))
 
 
@@ -153,6 +172,7 @@ class ConvTranspose(Operator):
     strides: tuple[int, ...] = ()
 
     rtol = 4e-6
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.group < 1:

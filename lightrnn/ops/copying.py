@@ -41,17 +41,23 @@ def collapse(dims: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]
 def emit_copy(
     emit: Emitter,
     source: Operand | Ref,
-    target: Operand,
+    target: Operand | Ref,
     sizes: Sequence[int],
     source_strides: Sequence[int],
     target_strides: Sequence[int],
     source_start: int = 0,
     target_start: int = 0,
+    item: int | None = None,
 ) -> None:
-    """Copy a block of `sizes`; starts and strides in elements, source strides may be 0 or less."""
+    """Copy a block of `sizes`; starts and strides in elements, source strides may be 0 or less.
+
+    item: bytes of an element, by default of one of `target`.
+    """
     if 0 in sizes:
         return
-    item = target.type.dtype.itemsize
+    if item is None:
+        assert isinstance(target, Operand)
+        item = target.type.dtype.itemsize
     dims = collapse(list(zip(sizes, source_strides, target_strides, strict=True)))
     run = 1
     if dims and dims[-1][1:] == (1, 1):

@@ -149,6 +149,8 @@ class Range(Operator):
     def __post_init__(self) -> None:
         data_type(self.stash_type)
 
+    kinds = "if"
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         same_dtype(inputs, "start, limit and delta")
         values = [scalar(given(inputs, k), "a bound") for k in range(3)]
@@ -261,6 +263,7 @@ class OneHot(Operator):
     """values[1] where an index says, values[0] elsewhere, on a new axis (ONNX OneHot 11)."""
 
     axis: int = -1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         indices, depth, values = (given(inputs, k) for k in range(3))

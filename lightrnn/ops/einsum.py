@@ -56,6 +56,7 @@ class Einsum(Operator):
     equation: str
 
     rtol = 4e-6
+    kinds = "iuf"
 
     def __post_init__(self) -> None:
         Equation.parse(self.equation)
@@ -208,7 +209,7 @@ class _Product:
         product = c if straight else Operand(c.name, c.type, emit.scratch(batch * m * n * 4))
         emit.call(
             "gemm", left, right, None, product if straight else product.ref, batch, m, n, k, k, 0,
-            n, m * k, k * padded(n), 0, m * n, 0, work=batch * m * n * k,
+            n, m * k, k * padded(n), 0, m * n, 0, None, work=batch * m * n * k,
         )  # fmt: skip
         if not straight:
             sizes = [self.sizes[x] for x in order]

@@ -34,6 +34,7 @@ class Unary(Operator):
 
     code: ClassVar[str] = ""
     domain: ClassVar[tuple[float, float]] = (-4.0, 4.0)
+    kinds = "f"
 
     def compute(self, x: Array) -> Array:
         """The function, in NumPy."""
@@ -74,6 +75,8 @@ class Unary(Operator):
 @operator("Abs", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Abs(Unary):
+    kinds = "iuf"
+
     def compute(self, x: Array) -> Array:
         return np.abs(x)
 
@@ -81,6 +84,8 @@ class Abs(Unary):
 @operator("Neg", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Neg(Unary):
+    kinds = "if"
+
     def compute(self, x: Array) -> Array:
         return np.negative(x)
 
@@ -143,6 +148,8 @@ class Round(Unary):
 @operator("Sign", inputs="input", outputs="output")
 @dataclass(frozen=True)
 class Sign(Unary):
+    kinds = "iuf"
+
     def compute(self, x: Array) -> Array:
         return np.sign(x)
 
@@ -193,6 +200,8 @@ class Erf(Unary):
 
 class Arithmetic(Operator):
     """Inputs of one element type, broadcast, joined from left to right."""
+
+    kinds = "iuf"
 
     def compute(self, a: Array, b: Array) -> Array:
         """The function of two, in NumPy."""
@@ -296,6 +305,8 @@ class Max(Arithmetic):
 @operator("Sum", inputs="data_0 rest*", outputs="sum")
 @dataclass(frozen=True)
 class Sum(Arithmetic):
+    kinds = "f"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
@@ -309,6 +320,8 @@ class Sum(Arithmetic):
 @operator("Mean", inputs="data_0 rest*", outputs="mean")
 @dataclass(frozen=True)
 class Mean(Arithmetic):
+    kinds = "f"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
@@ -374,6 +387,7 @@ class Pow(Operator):
     """X to the power of Y, in the type of X."""
 
     rtol = 3e-6
+    kinds = "if"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, y = given(inputs), given(inputs, 1)
@@ -414,6 +428,8 @@ class Pow(Operator):
 @dataclass(frozen=True)
 class Clip(Operator):
     """Within min and max, scalars that may be left out; max wins where they cross."""
+
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)

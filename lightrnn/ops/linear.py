@@ -1,4 +1,4 @@
-"""Matrix products: MatMul, Gemm."""
+"""Matrix products, MatMul and Gemm, and determinants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import FLOAT32, Array, Dim, TensorType
 from lightrnn.ops.arguments import same_size
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import narrow, padded, panels, weight_kind
+from lightrnn.ops.packing import padded, room_bytes, weight_kind, weight_panels
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
 
 
@@ -56,16 +56,18 @@ def emit_gemm(
     b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
     scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
     """
-    matrices, kind = 1 if shared_b else batch, 0
+    matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b) if scale == 1.0 else ("float32", 0)
+        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
             if transposed:
                 matrix = np.swapaxes(matrix, 1, 2)
-            return narrow(panels(matrix if scale == 1.0 else matrix * np.float32(scale)), stored)
+            return weight_panels(matrix if scale == 1.0 else matrix * np.float32(scale), stored)
 
+        if stored == "int8":
+            room = emit.scratch(room_bytes(batch * m, k, stored))
         packed = emit.packed((b,), ("panels", matrices, transposed, scale, stored), pack)
     else:
         assert scale == 1.0
@@ -76,7 +78,7 @@ def emit_gemm(
         )
     emit.call(
         "gemm", a, packed, init, c, batch, m, n, k, k, ldi, n,
-        0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind,
+        0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind, room,
         work=batch * m * n * k,
     )  # fmt: skip
 
@@ -87,6 +89,7 @@ class MatMul(Operator):
     """Matrix product with NumPy's broadcasting of leading axes (ONNX MatMul)."""
 
     rtol = 2e-6
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = inputs
@@ -194,6 +197,7 @@ class Gemm(Operator):
     transB: int = 0  # noqa: N815
 
     rtol = 2e-6
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         a, b = inputs[:2]
@@ -278,3 +282,32 @@ class Gemm(Operator):
         yield Case("transposed, scaled", arrays((4, 3), (5, 4), (1, 5)), attrs)
         yield Case("row", arrays((1, 40), (33, 40), (33,)), {"transB": 1})
         yield Case("no rows", arrays((0, 4), (4, 5), (5,)))
+
+
+@operator("Det", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class Det(Operator):
+    """Determinants of square matrices, [..., M, M] to [...] (ONNX Det 22)."""
+
+    kinds = "f"
+    rtol = 4e-6
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        assert x is not None
+        if x.shape is None:
+            return (TensorType(x.dtype, None),)
+        if len(x.shape) < 2:
+            raise GraphError(f"X is {x}, expected square matrices")
+        same_size(x.shape[-1], x.shape[-2], "sizes of a square matrix")
+        return (TensorType(x.dtype, x.shape[:-2]),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        (x,) = inputs
+        assert x is not None
+        return (np.asarray(np.linalg.det(x.astype(np.float64)), x.dtype),)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape in ((3, 3), (2, 4, 4, 4), (5, 1, 1), (2, 2, 2)):
+            yield Case(str(shape), (rng.standard_normal(shape).astype(np.float32),))

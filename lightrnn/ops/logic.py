@@ -82,6 +82,8 @@ class Equal(Comparison):
 @operator("Less", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Less(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less(a, b)
 
@@ -89,6 +91,8 @@ class Less(Comparison):
 @operator("LessOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class LessOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.less_equal(a, b)
 
@@ -96,6 +100,8 @@ class LessOrEqual(Comparison):
 @operator("Greater", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class Greater(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater(a, b)
 
@@ -103,6 +109,8 @@ class Greater(Comparison):
 @operator("GreaterOrEqual", inputs="A B", outputs="C")
 @dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
+    kinds = "iuf"
+
     def compute(self, a: Array, b: Array) -> Array:
         return np.greater_equal(a, b)
 

@@ -25,7 +25,7 @@ class Operand(NamedTuple):
     type: its concrete type; `type.value` is set when the tensor is known before the run.
     ref: where it lies; aligned to 64 bytes unless it is a view.
     constant: whether it is a constant of the model (then packed forms of it are shared).
-    stored: how the model's file stores it, one of abi.WEIGHTS; its value is decoded already.
+    stored: how the model's file stores it (format.encodings); its value is decoded already.
     """
 
     name: str

@@ -80,9 +80,15 @@ class Integer:
     def carrier(self) -> np.dtype[Any]:
         return np.dtype(np.int8 if self.signed else np.uint8)
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest value."""
+        half = 1 << self.bits - 1 if self.signed else 0
+        return -half, (1 << self.bits) - half - 1
+
     def convert(self, x: Array, saturate: bool, round_mode: str) -> Array:
         """Every value without its fraction and higher bits."""
-        half = 1 << self.bits - 1 if self.signed else 0
+        half = -self.limits[0]
         y = (x.astype(np.int64) + half) % (1 << self.bits) - half
         return y.astype(self.carrier)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError
-from lightrnn.graph import Array
+from lightrnn.graph import FLOAT32, Array, TensorType
+from lightrnn.native.abi import BINARY, UNARY
+from lightrnn.ops.arguments import given, merged, same_dtype
+from lightrnn.ops.broadcast import walk
 from lightrnn.ops.elementwise import Erf, Unary
-from lightrnn.ops.registry import Case, operator
+from lightrnn.ops.lowering import Emitter, Operand
+from lightrnn.ops.registry import Case, Operator, Types, operator
 
 
 @operator("Tanh", inputs="input", outputs="output")
@@ -32,6 +36,8 @@ class Sigmoid(Unary):
 @operator("Relu", inputs="X", outputs="Y")
 @dataclass(frozen=True)
 class Relu(Unary):
+    kinds = "if"
+
     def compute(self, x: Array) -> Array:
         return np.maximum(x, 0)
 
@@ -199,3 +205,47 @@ class Gelu(Unary):
         yield from list(super().cases(rng))
         x = rng.standard_normal((3, 17)).astype(np.float32)
         yield Case("tanh", (x,), {"approximate": "tanh"})
+
+
+@operator("SwiGLU", inputs="A B", outputs="Y")
+@dataclass(frozen=True)
+class SwiGLU(Operator):
+    """A * sigmoid(alpha * A) * B, of one shape (ONNX SwiGLU 28)."""
+
+    alpha: float = 1.0
+    kinds = "f"
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        a, b = given(inputs), given(inputs, 1)
+        same_dtype(inputs, "A and B")
+        if a.shape is None or b.shape is None:
+            return (TensorType(a.dtype, b.shape if a.shape is None else a.shape),)
+        if len(a.shape) != len(b.shape):
+            raise GraphError(f"A is {a}, B is {b}: expected one shape")
+        shape = (merged(x, y, "sizes of A and B") for x, y in zip(a.shape, b.shape, strict=True))
+        return (TensorType(a.dtype, tuple(shape)),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        a, b = given(inputs), given(inputs, 1)
+        gate = Swish(self.alpha).compute(a).astype(a.dtype)
+        return (gate * b,)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        a, b, y = given(inputs), given(inputs, 1), outputs[0]
+        if a.type.dtype != FLOAT32 or y is None:
+            return False
+        emit.call("unary", a, y, a.size, UNARY.index("Swish"), self.alpha, 0.0, work=4 * a.size)
+        if y.size:
+            words = walk(y.shape, (y.shape, b.shape))
+            emit.call("binary", y, b, y, BINARY.index("Mul"), *words, work=y.size)
+        return True
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        a, b = (rng.standard_normal((3, 17)).astype(np.float32) for _ in range(2))
+        yield Case("default", (a, b))
+        yield Case("alpha", (a, b), {"alpha": 1.7})
+        yield Case("float16", (a.astype(np.float16), b.astype(np.float16)))
+        yield Case("empty", (a[:0], b[:0]))

@@ -26,6 +26,7 @@ class LayerNormalization(Operator):
     axis: int = -1
     epsilon: float = 1e-5
     stash_type: int = 1
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.stash_type != 1:
@@ -39,7 +40,7 @@ class LayerNormalization(Operator):
             axis = axis_of(self.axis, len(x.shape))
             stash = tuple(d if k < axis else 1 for k, d in enumerate(x.shape))
             for k, what in ((1, "Scale"), (2, "B")):
-                _check_broadcasts(maybe(inputs, k), x.shape[axis:], what)
+                check_broadcasts(maybe(inputs, k), x.shape[axis:], what)
         return TensorType(x.dtype, x.shape), *[TensorType(FLOAT32, stash)] * 2
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
@@ -64,7 +65,9 @@ class LayerNormalization(Operator):
         if x.type.dtype != FLOAT32 or n == 0 or y is None or not plain:
             return False
         stash = maybe(outputs, 1), maybe(outputs, 2)
-        emit.call("layer_norm", x, scale, bias, y, *stash, outer, n, self.epsilon, work=4 * x.size)
+        emit.call(
+            "layer_norm", x, scale, bias, y, *stash, outer, n, 1, self.epsilon, work=4 * x.size
+        )
         return True
 
     @classmethod
@@ -79,7 +82,8 @@ class LayerNormalization(Operator):
         yield Case("no rows", (floats(rng, 0, 5), floats(rng, 5)))
 
 
-def _check_broadcasts(t: TensorType | None, shape: Shape, what: str) -> None:
+def check_broadcasts(t: TensorType | None, shape: Shape, what: str) -> None:
+    """Raise GraphError unless a tensor broadcasts to a shape."""
     if t is None or t.shape is None:
         return
     wide = (1,) * (len(shape) - len(t.shape)) + t.shape
@@ -105,6 +109,28 @@ def _check_channels(inputs: Types, names: Sequence[str]) -> None:
             raise GraphError(f"{name} is {t}, expected [{x.shape[1]}]")
 
 
+def _emit_groups(
+    emit: Emitter,
+    inputs: Sequence[Operand | None],
+    outputs: Sequence[Operand | None],
+    groups: int,
+    epsilon: float,
+) -> bool:
+    """Normalise groups of channels of X, then scale and shift each channel."""
+    x, scale, bias, y = given(inputs), given(inputs, 1), given(inputs, 2), outputs[0]
+    if x.type.dtype != FLOAT32 or y is None:
+        return False
+    outer = x.shape[0] * groups
+    if x.size == 0:
+        return True
+    n = x.size // outer
+    emit.call("layer_norm", x, None, None, y, None, None, outer, n, 1, epsilon, work=4 * x.size)
+    words = walk(x.shape, (x.shape, (x.shape[1], *[1] * (len(x.shape) - 2))))
+    emit.call("binary", y, scale, y, BINARY.index("Mul"), *words, work=x.size)
+    emit.call("binary", y, bias, y, BINARY.index("Add"), *words, work=x.size)
+    return True
+
+
 def _per_channel(values: Array, rank: int) -> Array:
     return values.reshape(-1, *[1] * (rank - 2))
 
@@ -117,6 +143,7 @@ class BatchNormalization(Operator):
     epsilon: float = 1e-5
     momentum: float = 0.9
     training_mode: int = 0
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.training_mode:
@@ -180,6 +207,7 @@ class InstanceNormalization(Operator):
 
     epsilon: float = 1e-5
     rtol = 3e-6
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         _check_channels(inputs, ("scale", "B"))
@@ -195,7 +223,63 @@ class InstanceNormalization(Operator):
         y = y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
         return (y.astype(x.dtype),)
 
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        return _emit_groups(emit, inputs, outputs, given(inputs).shape[1], self.epsilon)
+
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
         for shape in ((2, 3, 7), (2, 3, 4, 5)):
             yield Case(str(shape), (floats(rng, *shape), floats(rng, 3), floats(rng, 3)))
+
+
+@operator("GroupNormalization", inputs="X scale bias", outputs="Y")
+@dataclass(frozen=True)
+class GroupNormalization(Operator):
+    """Each group of channels of each instance by its own mean and variance (ONNX 21)."""
+
+    num_groups: int
+    epsilon: float = 1e-5
+    stash_type: int = 1
+    kinds = "f"
+    rtol = 3e-6
+
+    def __post_init__(self) -> None:
+        if self.num_groups < 1:
+            raise GraphError(f"num_groups is {self.num_groups}")
+        if self.stash_type != 1:
+            raise UnsupportedError(f"stash_type {self.stash_type} is not supported, expected 1")
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        _check_channels(inputs, ("scale", "bias"))
+        x = given(inputs)
+        channels = None if x.shape is None else x.shape[1]
+        if isinstance(channels, int) and channels % self.num_groups:
+            raise GraphError(f"{channels} channels do not split into {self.num_groups} groups")
+        return (TensorType(x.dtype, x.shape),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        x, scale, bias = (given(inputs, k) for k in range(3))
+        wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+        rows = wide.reshape(x.shape[0], self.num_groups, -1) if x.size else wide
+        centred = rows - rows.mean(-1, keepdims=True)
+        y = centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + self.epsilon)
+        y = y.reshape(x.shape).astype(x.dtype)
+        y = y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+        return (y.astype(x.dtype),)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        return _emit_groups(emit, inputs, outputs, self.num_groups, self.epsilon)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape, groups in (((2, 6, 7), 3), ((2, 4, 3, 5), 1), ((1, 4, 5), 4), ((3, 4), 2)):
+            parts = floats(rng, *shape), floats(rng, shape[1]), floats(rng, shape[1])
+            yield Case(f"{shape}, {groups} groups", parts, {"num_groups": groups})
+        yield Case("no batch", tuple(p[:0] if k == 0 else p for k, p in enumerate(parts)),
+                   {"num_groups": 2})  # fmt: skip
+        halves = tuple(p.astype(np.float16) for p in parts)
+        yield Case("float16", halves, {"num_groups": 2, "epsilon": 1e-2})

@@ -17,6 +17,51 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
+def int8_scales(matrix: Array, axis: int) -> Array:
+    """The scale of each row or column: its largest magnitude is 127 of them; 1 where all are 0."""
+    top = np.abs(matrix).max(axis=axis, keepdims=True, initial=0.0)
+    return np.where(top > 0, top / np.float32(127), 1).astype(np.float32)
+
+
+def int8_panels(matrix: Array) -> Array:
+    """[..., K, N] as panels of pairs of rows: [..., ceil(N / 16), K2 * 32 + 64] bytes.
+
+    K2 = ceil(K / 2). A panel holds, for each pair of rows, the two int8 of each of 16 columns, then
+    the float32 scales of the columns. Columns are scaled by `int8_scales`: exact where the matrix
+    is made of int8 numbers with such scales.
+    """
+    scales = int8_scales(matrix, -2)
+    *batch, k, n = matrix.shape
+    pairs, wide = (k + 1) // 2, padded(n)
+    whole = np.zeros((*batch, 2 * pairs, wide), np.int8)
+    whole[..., :k, :n] = np.rint(matrix / scales)
+    blocks = whole.reshape(*batch, pairs, 2, wide // LANES, LANES)
+    blocks = np.moveaxis(blocks, (-2, -4, -1, -3), (-4, -3, -2, -1))
+    columns = np.ones((*batch, wide), np.float32)
+    columns[..., :n] = scales[..., 0, :]
+    weights = np.ascontiguousarray(blocks).view(np.uint8)
+    weights = weights.reshape(*batch, wide // LANES, pairs * 2 * LANES)
+    tails = columns.view(np.uint8).reshape(*batch, wide // LANES, LANES * 4)
+    return np.concatenate([weights, tails], axis=-1)
+
+
+def weight_panels(matrix: Array, stored: str) -> Array:
+    """[..., K, N] as panels for a product with weights that are stored so (abi.WEIGHTS)."""
+    return int8_panels(matrix) if stored == "int8" else narrow(panels(matrix), stored)
+
+
+def panel_bytes(columns: int, k: int, stored: str) -> int:
+    """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
+    if stored == "int8":
+        return columns * (2 * ((k + 1) // 2) + 4)
+    return columns * k * (4 if stored == "float32" else 2)
+
+
+def room_bytes(rows: int, k: int, stored: str) -> int:
+    """Bytes that a product of `rows` rows needs beside its operands."""
+    return rows * ((k + 1) // 2 + 1) * 4 if stored == "int8" else 0
+
+
 def narrow(packed: Array, stored: str) -> Array:
     """Packed float32 weights as they are stored; exact where they were stored so before."""
     if stored == "float16":
@@ -26,21 +71,22 @@ def narrow(packed: Array, stored: str) -> Array:
     return packed
 
 
-def weight_kind(rows: int, *weights: Operand | None) -> tuple[str, int]:
+def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> tuple[str, int]:
     """How to pack weights that go together, and its place in abi.WEIGHTS.
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
     few rows share the time to read them, else as float32; so are those stored in different ways.
-    The results are the same.
+    The results are the same. int8 is always multiplied as such: its results are its own.
+    columns: whether the weights' columns are what the product sums over rows for, so that these
+    need a scale each, and not the rows.
     """
     kinds = {w.stored for w in weights if w is not None}
-    stored = kinds.pop() if len(kinds) == 1 and rows < _MANY_ROWS else "float32"
+    stored = kinds.pop() if len(kinds) == 1 else "float32"
+    if stored.startswith("int8"):
+        stored = "int8" if stored == ("int8_columns" if columns else "int8") else "float32"
+    if rows >= _MANY_ROWS and stored != "int8":
+        stored = "float32"
     return stored, WEIGHTS.index(stored)
-
-
-def item_bytes(stored: str) -> int:
-    """Bytes of one packed weight."""
-    return 4 if stored == "float32" else 2
 
 
 def panels(matrix: Array) -> Array:
@@ -61,6 +107,6 @@ def padded_gates(rows: Array, gates: int) -> Array:
     return wide.reshape(directions, gates * padded(hidden), *rest)
 
 
-def gate_panels(weights: Array, gates: int) -> Array:
+def gate_panels(weights: Array, gates: int, stored: str = "float32") -> Array:
     """Weights [D, G * H, K] of gates as panels of [K, G * Hp] for x·Wᵀ."""
-    return panels(np.swapaxes(padded_gates(weights, gates), 1, 2))
+    return weight_panels(np.swapaxes(padded_gates(weights, gates), 1, 2), stored)

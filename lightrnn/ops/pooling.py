@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from lightrnn.errors import GraphError
-from lightrnn.graph import INT64, Array, Attr, Shape, TensorType
+from lightrnn.graph import FLOAT32, INT64, Array, Attr, Shape, TensorType
+from lightrnn.native.abi import REDUCTIONS
 from lightrnn.ops.arguments import given, inferred
+from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
-from lightrnn.ops.windows import Axis, Windows, counts, known, padded, windows
+from lightrnn.ops.windows import Axis, Windows, known, padded, windows
 
 Attrs = dict[str, Attr]
 
@@ -46,7 +49,7 @@ class Pool(Operator):
             return (None,) * (len(self.kernel_shape) + 2)
         if len(x.shape) < 3:
             raise GraphError(f"X has rank {len(x.shape)}, expected at least 3")
-        return (*x.shape[:2], *counts(self._windows().axes(x.shape[2:])))
+        return (*x.shape[:2], *self._windows().counts(x.shape[2:]))
 
 
 def _lowest(dtype: np.dtype[np.generic]) -> float:
@@ -68,6 +71,7 @@ class MaxPool(Pool):
     """
 
     storage_order: int = 0
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -110,6 +114,7 @@ class AveragePool(Pool):
     """The mean of each window, with or without the padding in it (ONNX AveragePool 22)."""
 
     count_include_pad: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -154,6 +159,10 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
 class GlobalPool(Operator):
     """The base of pools over all spatial axes: [N, C, ...] to [N, C, 1, ...]."""
 
+    kinds = "f"
+    reduction: ClassVar[str] = ""
+    """The reduction of `native.abi.REDUCTIONS` that the pool is; "" where it is none of them."""
+
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
         if x.shape is None:
@@ -161,6 +170,17 @@ class GlobalPool(Operator):
         if len(x.shape) < 3:
             raise GraphError(f"X has rank {len(x.shape)}, expected at least 3")
         return (TensorType(x.dtype, (*x.shape[:2], *[1] * (len(x.shape) - 2))),)
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        x, y = given(inputs), outputs[0]
+        places = prod(x.shape[2:])
+        if y is None or x.type.dtype != FLOAT32 or not places or not self.reduction:
+            return y is None
+        code = REDUCTIONS.index(self.reduction)
+        emit.call("reduce", x, y, prod(x.shape[:2]), places, 1, code, work=x.size)
+        return True
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -173,6 +193,8 @@ class GlobalPool(Operator):
 @dataclass(frozen=True)
 class GlobalAveragePool(GlobalPool):
     """The mean over all spatial axes (ONNX GlobalAveragePool 22)."""
+
+    reduction = "ReduceMean"
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         inferred(self, inputs)
@@ -188,7 +210,54 @@ class GlobalAveragePool(GlobalPool):
 class GlobalMaxPool(GlobalPool):
     """The largest element over all spatial axes (ONNX GlobalMaxPool 22)."""
 
+    reduction = "ReduceMax"
+
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         inferred(self, inputs)
         x = given(inputs)
         return (np.max(x, tuple(range(2, x.ndim)), keepdims=True, initial=_lowest(x.dtype)),)
+
+
+def _norm(x: Array, axis: int | tuple[int, ...], p: int, keepdims: bool = False) -> Array:
+    """(sum of |x| ** p) ** (1 / p), in float32 or wider."""
+    wide = np.abs(x.astype(np.float32) if x.dtype.itemsize < 4 else x)
+    return np.asarray(np.sum(wide**p, axis, keepdims=keepdims) ** (1 / p))
+
+
+@operator("LpPool", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class LpPool(Pool):
+    """The p-norm of each window (ONNX LpPool 22)."""
+
+    p: int = 2
+    kinds = "f"
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = given(inputs)
+        return (TensorType(x.dtype, self._shape(x)),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        inferred(self, inputs)
+        x = given(inputs)
+        axes = self._axes(x)
+        seen = _flat(windows(padded(x, axes, 0, 0), axes), x.ndim - 2)
+        return (_norm(seen, -1, self.p).astype(x.dtype),)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        yield from _pool_cases(rng)
+        for p in (1, 3):
+            yield Case(f"p {p}", (floats(rng, 2, 3, 9),), {"kernel_shape": (3,), "p": p})
+
+
+@operator("GlobalLpPool", inputs="X", outputs="Y")
+@dataclass(frozen=True)
+class GlobalLpPool(GlobalPool):
+    """The p-norm over all spatial axes (ONNX GlobalLpPool 22)."""
+
+    p: int = 2
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        inferred(self, inputs)
+        x = given(inputs)
+        return (_norm(x, tuple(range(2, x.ndim)), self.p, keepdims=True).astype(x.dtype),)

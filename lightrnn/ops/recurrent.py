@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from lightrnn.errors import DataError, GraphError
+from lightrnn.errors import GraphError
 from lightrnn.graph import FLOAT32, INT32, Array, Attr, Dim, TensorType
 from lightrnn.ops import activations as act
-from lightrnn.ops.arguments import same_size
+from lightrnn.ops.arguments import inferred, same_size
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.recurrent_lowering import Layer, Slots, lower_layer
 from lightrnn.ops.registry import Case, Operator, Types, operator
@@ -29,6 +29,11 @@ class Recurrent(Operator):
     B [D, 2 * G * H]; sequence_lens int32 [N]; initial states [D, N, S] or
     [N, D, S]; Y [T, D, N, S] or [N, T, D, S].
     S is the size of the hidden state: H, or that of the LSTM's projection.
+
+    What X holds past the end of a row is never read, and Y is zero there. Going backward a row
+    begins at its own last step. A row without a step keeps its initial states.
+    clip bounds what a gate gives its activation; an LSTM's cell state goes into h as it is.
+    float16 is computed in float32.
     """
 
     activation_alpha: tuple[float, ...] = ()
@@ -43,10 +48,13 @@ class Recurrent(Operator):
     gates: ClassVar[int]
     usual: ClassVar[tuple[str, ...]]
     states: ClassVar[int] = 1
+    kinds = "f"
 
     def __post_init__(self) -> None:
         if self.direction not in ("forward", "reverse", "bidirectional"):
-            raise GraphError(f"direction is {self.direction!r}")
+            raise GraphError(
+                f"direction is {self.direction!r}, expected forward, reverse or bidirectional"
+            )
         if self.layout not in (0, 1):
             raise GraphError(f"layout is {self.layout}, expected 0 or 1")
         if self.clip is not None and not self.clip > 0:
@@ -78,14 +86,14 @@ class Recurrent(Operator):
             t = given.get(name)
             if t is not None and t.rank not in (None, rank):
                 raise GraphError(f"{name} has rank {t.rank}, expected {rank}")
-            if t is not None and t.dtype != (INT32 if name == "sequence_lens" else x.dtype):
-                raise GraphError(f"{name} is {t.dtype}, X is {x.dtype}")
+            if t is not None:
+                _check_dtype(name, t, x)
         hidden = self._check_weights(given)
         size = r.shape[2] if r.shape else None
         time, batch = (None, None) if x.shape is None else x.shape[:2]
         if self.layout:
             time, batch = batch, time
-        self._check_rows(given, batch, size, hidden)
+        self._check_rows(given, time, batch, size, hidden)
         d = self.directions
         y = (batch, time, d, size) if self.layout else (time, d, batch, size)
         h = (batch, d, size) if self.layout else (d, batch, size)
@@ -130,11 +138,13 @@ class Recurrent(Operator):
             same_size(p.shape[1], 3 * hidden, "size of P and peepholes")
 
     def _check_rows(
-        self, given: dict[str, TensorType | None], batch: Dim, size: Dim, hidden: Dim
+        self, given: dict[str, TensorType | None], time: Dim, batch: Dim, size: Dim, hidden: Dim
     ) -> None:
         lengths = given.get("sequence_lens")
         if lengths is not None and lengths.shape:
             same_size(lengths.shape[0], batch, "batch of sequence_lens and X")
+        if lengths is not None and lengths.value is not None and isinstance(time, int):
+            _check_lengths(lengths.value, time)
         for name, wanted in (("initial_h", size), ("initial_c", hidden)):
             t = given.get(name)
             if t is not None and t.shape:
@@ -144,40 +154,57 @@ class Recurrent(Operator):
                 same_size(t.shape[2], wanted, f"sizes of {name} and state")
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        given = dict(zip(self.inputs.names, inputs, strict=False))
-        x, w, r = given["X"], given["W"], given["R"]
+        types = inferred(self, inputs)
+        given = {
+            name: a.astype(np.float32) if a is not None and a.dtype == np.float16 else a
+            for name, a in zip(self.inputs.names, inputs, strict=False)
+        }
+        x = given["X"]
         assert x is not None
-        assert w is not None
-        assert r is not None
         if self.layout:
             x = x.swapaxes(0, 1)
         time, batch = x.shape[:2]
-        lengths = _lengths(given.get("sequence_lens"), batch, time)
+        lengths = given.get("sequence_lens")
+        if lengths is None:
+            lengths = np.full(batch, time)
+        directions = [self._direction(d, x, lengths, given) for d in range(self.directions)]
+        outputs = [np.stack(parts, axis=-3) for parts in zip(*directions, strict=True)]
+        if self.layout:
+            outputs = [np.moveaxis(a, -2, 0) for a in outputs]
+        return tuple(a.astype(t.dtype, copy=False) for a, t in zip(outputs, types, strict=True))
+
+    def _direction(
+        self, d: int, x: Array, lengths: Array, given: dict[str, Array | None]
+    ) -> tuple[Array, ...]:
+        """Y [T, N, S] and the final states [N, size] of one direction. x [T, N, I]."""
+        w, r, b = given["W"], given["R"], given.get("B")
+        assert w is not None
+        assert r is not None
+        time, batch = x.shape[:2]
         hidden = w.shape[1] // self.gates
         sizes = (r.shape[2], hidden)[: self.states]
-        y = np.zeros((time, self.directions, batch, sizes[0]), x.dtype)
-        finals = [np.zeros((self.directions, batch, size), x.dtype) for size in sizes]
-        for d in range(self.directions):
-            states = []
-            for name, final in zip(("initial_h", "initial_c"), finals, strict=False):
-                start = given.get(name)
-                if start is not None:
-                    final[d] = start[:, d] if self.layout else start[d]
-                states.append(final[d])
-            b = given.get("B")
-            bias = np.zeros((2, self.gates * hidden), x.dtype) if b is None else b[d].reshape(2, -1)
-            cell = self.cell(d, r[d], bias, given)
-            backward = self.direction == "reverse" or d == 1
-            for t in range(time - 1, -1, -1) if backward else range(time):
-                after = cell(x[t] @ w[d].T + bias[0], tuple(states))
-                active = (t < lengths)[:, None]
-                states = [np.where(active, n, s) for n, s in zip(after, states, strict=True)]
-                y[t, d] = np.where(active, states[0], 0)
-            for final, state in zip(finals, states, strict=True):
-                final[d] = state
-        if self.layout:
-            return y.transpose(2, 0, 1, 3), *(s.swapaxes(0, 1) for s in finals)
-        return (y, *finals)
+        states = [
+            self._start(given.get(name), d, (batch, size), x.dtype)
+            for name, size in zip(("initial_h", "initial_c"), sizes, strict=False)
+        ]
+        bias = np.zeros((2, self.gates * hidden), x.dtype) if b is None else b[d].reshape(2, -1)
+        cell = self.cell(d, r[d], bias, given)
+        y = np.zeros((time, batch, r.shape[2]), x.dtype)
+        backward = self.direction == "reverse" or d == 1
+        for t in range(time - 1, -1, -1) if backward else range(time):
+            after = cell(x[t] @ w[d].T + bias[0], tuple(states))
+            active = (t < lengths)[:, None]
+            states = [np.where(active, n, s) for n, s in zip(after, states, strict=True)]
+            y[t] = np.where(active, states[0], 0)
+        return (y, *states)
+
+    def _start(
+        self, given: Array | None, d: int, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> Array:
+        """A state of direction `d` before the first step."""
+        if given is None:
+            return np.zeros(shape, dtype)
+        return given[:, d] if self.layout else given[d]
 
     def cell(self, d: int, r: Array, bias: Array, given: dict[str, Array | None]) -> Cell:
         """One step of direction `d`. r [G * H, S]; bias [2, G * H], of the input and of h."""
@@ -238,6 +265,17 @@ class Recurrent(Operator):
             )
 
 
+def _check_dtype(name: str, t: TensorType, x: TensorType) -> None:
+    if name == "sequence_lens":
+        if t.dtype != INT32:
+            raise GraphError(f"sequence_lens is {t.dtype}, expected int32")
+    elif name == "X":
+        if t.dtype.kind != "f":
+            raise GraphError(f"X is {t.dtype}, expected float16, float32 or float64")
+    elif t.dtype != x.dtype:
+        raise GraphError(f"{name} is {t.dtype}, X is {x.dtype}")
+
+
 _RANKS = {
     "X": 3, "W": 3, "R": 3, "B": 2, "sequence_lens": 1, "initial_h": 3, "initial_c": 3, "P": 2,
     "projection": 3,
@@ -252,13 +290,10 @@ _CASES: tuple[tuple[int, int, int, int, dict[str, Attr], str], ...] = (
 )
 
 
-def _lengths(given: Array | None, batch: int, time: int) -> Array:
-    if given is None:
-        return np.full(batch, time)
-    for n, length in enumerate(given):
+def _check_lengths(lengths: Array, time: int) -> None:
+    for n, length in enumerate(lengths):
         if not 0 <= length <= time:
-            raise DataError(f"sequence_lens[{n}] is {length}, outside 0 to {time}")
-    return given
+            raise GraphError(f"sequence_lens[{n}] is {length}, outside 0 to {time}")
 
 
 @operator("RNN", inputs="X W R B? sequence_lens? initial_h?", outputs="Y? Y_h?")
@@ -335,6 +370,11 @@ class LSTM(Recurrent):
     gates = 4
     usual = ("Sigmoid", "Tanh", "Tanh")
     states = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.input_forget not in (0, 1):
+            raise GraphError(f"input_forget is {self.input_forget}, expected 0 or 1")
 
     def cell(self, d: int, r: Array, bias: Array, given: dict[str, Array | None]) -> Cell:
         f, g, h_act = self.functions[d]

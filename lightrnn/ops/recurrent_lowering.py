@@ -12,12 +12,12 @@ from lightrnn.ops.activations import Activation
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import (
     gate_panels,
-    item_bytes,
-    narrow,
     padded,
     padded_gates,
-    panels,
+    panel_bytes,
+    room_bytes,
     weight_kind,
+    weight_panels,
 )
 
 _CHUNK_BYTES = 1 << 20
@@ -153,7 +153,7 @@ def _input_panels(emit: Emitter, layer: Layer) -> Ref:
     return emit.packed(
         (layer.slots.w,),
         ("gates", gates, stored),
-        lambda w: narrow(gate_panels(w, gates), stored),
+        lambda w: gate_panels(w, gates, stored),
     )
 
 
@@ -189,16 +189,17 @@ def _project(
     first = layer.time - start - steps if backward else start
     batch, n, k = layer.batch, layer.width, layer.inputs
     stored, kind = _input_kind(layer)
-    w = weights + d * n * k * item_bytes(stored)
+    w = weights + d * panel_bytes(n, k, stored)
+    room = emit.scratch(room_bytes(steps * batch, k, stored)) if stored == "int8" else None
     init = None if bias is None else bias + d * n * 4
     out = xw + d * steps * batch * n * 4
     x = layer.slots.x
     if layer.layout:  # one product a row, its steps `batch` rows of xw apart
         source = x.ref + first * k * 4
-        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind)
+        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind, room)
     else:
         source = x.ref + first * batch * k * 4
-        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind)
+        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind, room)
     emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
 
 
@@ -215,8 +216,10 @@ class _Cell:
         h = emit.scratch(2 * rows * padded(layer.size) * 4)
         stored, self._kind = weight_kind(layer.batch, slots.r, slots.projection)
         r = emit.packed(
-            (slots.r,), ("gates", gates, stored), lambda v: narrow(gate_panels(v, gates), stored)
+            (slots.r,), ("gates", gates, stored), lambda v: gate_panels(v, gates, stored)
         )
+        words = room_bytes(rows, max(layer.size, layer.hidden), stored)
+        room = emit.scratch(words) if words else None
         self._options: list[int | float] = [layer.directions, int(layer.reverse)]
         self._strides = [*layer.y_strides, *layer.state_strides(layer.size)]
         self._sizes = [layer.time, layer.batch, layer.hidden]
@@ -224,7 +227,7 @@ class _Cell:
             full = None if slots.projection is None else emit.scratch(wide)
             self._memory: tuple[Ref | Operand | None, ...] = (
                 xw, r, self._peepholes(), self._projection(), slots.lengths, slots.h0, slots.c0,
-                slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full,
+                slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full, room,
             )  # fmt: skip
             self._sizes.append(layer.size)
             self._options.append(coupled)
@@ -232,11 +235,11 @@ class _Cell:
         elif kernel == "gru":
             self._memory = (
                 xw, r, self._candidate_bias(after), slots.lengths, slots.h0, slots.y, slots.y_h, h,
-                emit.scratch(wide),
+                emit.scratch(wide), room,
             )  # fmt: skip
             self._options.append(after)
         else:
-            self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h)
+            self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
 
     def _peepholes(self) -> Ref | None:
         p = self._layer.slots.p
@@ -251,7 +254,7 @@ class _Cell:
         stored, _ = weight_kind(self._layer.batch, self._layer.slots.r, projection)
         return self._emit.packed(
             (projection,), ("projection", stored),
-            lambda v: narrow(panels(v.swapaxes(1, 2)), stored),
+            lambda v: weight_panels(v.swapaxes(1, 2), stored),
         )  # fmt: skip
 
     def _candidate_bias(self, after: int) -> Ref | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Reduction(Operator):
 
     keepdims: int = 1
     noop_with_empty_axes: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """The reduction, in NumPy, without the reduced axes."""
@@ -138,6 +139,8 @@ class ReduceMean(Reduction):
 @operator("ReduceMax", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMax(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.max(x, axis=axes, initial=lowest(x.dtype)))
 
@@ -145,6 +148,8 @@ class ReduceMax(Reduction):
 @operator("ReduceMin", **SLOTS)
 @dataclass(frozen=True)
 class ReduceMin(Reduction):
+    kinds = "biuf"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.min(x, axis=axes, initial=highest(x.dtype)))
 
@@ -180,6 +185,8 @@ class ReduceL2(Reduction):
 @operator("ReduceLogSum", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSum(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.log(np.sum(x, axis=axes, dtype=x.dtype))
 
@@ -187,6 +194,8 @@ class ReduceLogSum(Reduction):
 @operator("ReduceLogSumExp", **SLOTS)
 @dataclass(frozen=True)
 class ReduceLogSumExp(Reduction):
+    kinds = "f"
+
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         top = np.max(x, axis=axes, keepdims=True, initial=lowest(x.dtype))
         top = np.where(np.isfinite(top), top, 0)
@@ -211,6 +220,7 @@ class ArgReduction(Operator):
     axis: int = 0
     keepdims: int = 1
     select_last_index: int = 0
+    kinds = "iuf"
 
     def compute(self, x: Array, axis: int) -> Array:
         """The first place, in NumPy."""
@@ -270,13 +280,18 @@ class ArgMin(ArgReduction):
         return np.asarray(np.argmin(x, axis))
 
 
-@operator("CumSum", inputs="x axis", outputs="y")
 @dataclass(frozen=True)
-class CumSum(Operator):
-    """Running sums along an axis; exclusive leaves the element itself out, reverse runs back."""
+class Cumulative(Operator):
+    """Running results along an axis; exclusive leaves the element itself out, reverse runs back."""
 
     exclusive: int = 0
     reverse: int = 0
+    kinds = "iuf"
+    neutral: ClassVar[int]
+
+    def accumulate(self, x: Array, axis: int) -> Array:
+        """The running results with the elements themselves, in NumPy and the type of x."""
+        raise NotImplementedError
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, axis = given(inputs), given(inputs, 1)
@@ -291,8 +306,11 @@ class CumSum(Operator):
         x = given(inputs)
         axis = axis_of(int(given(inputs, 1).item()), x.ndim)
         x = np.flip(x, axis) if self.reverse else x
-        total = np.cumsum(x, axis, dtype=x.dtype)
-        total = total - x if self.exclusive else total
+        if self.exclusive and x.shape[axis]:
+            first = np.full_like(np.take(x, [0], axis), self.neutral)
+            x = np.concatenate([first, np.take(x, np.arange(x.shape[axis] - 1), axis)], axis)
+        with np.errstate(all="ignore"):
+            total = self.accumulate(x, axis)
         return (np.ascontiguousarray(np.flip(total, axis) if self.reverse else total),)
 
     @classmethod
@@ -304,3 +322,22 @@ class CumSum(Operator):
             yield Case(name, (x, np.array(1)), {name: 1})
         yield Case("both", (x, np.array(1, np.int32)), {"exclusive": 1, "reverse": 1})
         yield Case("int64", (x.astype(np.int64), np.array(0)))
+        yield Case("nothing", (x[:0], np.array(0)), {"exclusive": 1})
+
+
+@operator("CumSum", inputs="x axis", outputs="y")
+@dataclass(frozen=True)
+class CumSum(Cumulative):
+    neutral = 0
+
+    def accumulate(self, x: Array, axis: int) -> Array:
+        return np.cumsum(x, axis, dtype=x.dtype)
+
+
+@operator("CumProd", inputs="x axis", outputs="y")
+@dataclass(frozen=True)
+class CumProd(Cumulative):
+    neutral = 1
+
+    def accumulate(self, x: Array, axis: int) -> Array:
+        return np.cumprod(x, axis, dtype=x.dtype)

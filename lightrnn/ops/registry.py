@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
-from lightrnn.graph import Array, Attr, Node, TensorType
+from lightrnn.graph import Array, Attr, Graph, Node, TensorType
 from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
 
@@ -72,6 +72,8 @@ class Operator:
     name: ClassVar[str]
     inputs: ClassVar[Slots]
     outputs: ClassVar[Slots]
+    kinds: ClassVar[str] = "biuf"
+    """Elements that the first input may have: bool, signed, unsigned, float, by NumPy's letters."""
     rtol: ClassVar[float] = 1e-6
     """How far native results may be from the oracle, relative to the result's largest element."""
 
@@ -185,7 +187,7 @@ def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
     for option in options:
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if option in (int, str) and type(value) is option:
+        if option in (int, str, Graph) and type(value) is option:
             return value
         if typing.get_origin(option) is tuple and isinstance(value, tuple | list):
             item = typing.get_args(option)[0]
@@ -193,4 +195,5 @@ def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
                 return tuple(float(v) for v in value)
             if all(type(v) is item for v in value):
                 return tuple(value)
-    raise GraphError(f"{node}: attribute {name!r} has the value {value!r} of the wrong type")
+    shown = "a graph" if isinstance(value, Graph) else repr(value)
+    raise GraphError(f"{node}: attribute {name!r} has the value {shown} of the wrong type")

@@ -70,6 +70,7 @@ class Dropout(Operator):
     """The input, and a mask of ones: inference only (ONNX Dropout 22)."""
 
     seed: int = 0
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         data, ratio, training = given(inputs), maybe(inputs, 1), maybe(inputs, 2)
@@ -225,9 +226,7 @@ class Squeeze(Reshaping):
             return (TensorType(data.dtype, shape),)
         values = integers(axes, "axes")
         if values is None:
-            count = length(axes)
-            unknown = None if count is None else (None,) * max(len(data.shape) - count, 0)
-            return (TensorType(data.dtype, unknown),)
+            return (TensorType(data.dtype, self._unknown(data.shape, length(axes))),)
         dropped = axes_of(values, len(data.shape))
         for axis in dropped:
             size = data.shape[axis]
@@ -236,6 +235,15 @@ class Squeeze(Reshaping):
         return (
             TensorType(data.dtype, tuple(d for k, d in enumerate(data.shape) if k not in dropped)),
         )
+
+    def _unknown(self, shape: Shape, count: int | None) -> Shape | None:
+        """The shape without `count` of its axes, which ones is not known yet."""
+        if count is None:
+            return None
+        rest = len(shape) - count
+        if rest < 0 or sum(isinstance(d, int) and d != 1 for d in shape) > rest:
+            raise GraphError(f"{list(shape)} has no {count} axes of size 1")
+        return (None,) * rest
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:

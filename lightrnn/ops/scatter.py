@@ -1,4 +1,4 @@
-"""Updates by index: ScatterElements, ScatterND."""
+"""Updates by index: ScatterElements, ScatterND, TensorScatter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lightrnn.errors import GraphError, UnsupportedError
+from lightrnn.errors import DataError, GraphError, UnsupportedError
 from lightrnn.graph import INT64, Array, TensorType
-from lightrnn.ops.arguments import given, inferred, merged, same_dtype
+from lightrnn.ops.arguments import axis_of, given, inferred, maybe, merged, same_dtype
 from lightrnn.ops.indexing import along, check_along, check_indices, check_tuples, places, tuples
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats, longs
@@ -133,3 +133,61 @@ class ScatterND(Operator):
         yield Case("int64", (y, np.array([[1], [4]], np.int64), longs(70, 80)))
         yield Case("bool", (y > 0, np.array([[0]], np.int64), np.array([True])))
         yield Case("no tuples", (x, np.zeros((0, 1), np.int64), floats(rng, 0, 3, 5)))
+
+
+@operator("TensorScatter", inputs="past_cache update write_indices?", outputs="present_cache")
+@dataclass(frozen=True)
+class TensorScatter(Operator):
+    """A cache with `update` written into each sample's steps from its index on (ONNX 24).
+
+    mode: "linear", or "circular" to go on at the start. write_indices: [N], zeros by default.
+    """
+
+    axis: int = -2
+    mode: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("linear", "circular"):
+            raise UnsupportedError(f"mode {self.mode!r} is not linear or circular")
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        cache, update, indices = given(inputs), given(inputs, 1), maybe(inputs, 2)
+        same_dtype((cache, update), "past_cache and update")
+        if indices is not None and indices.dtype != INT64:
+            raise GraphError(f"write_indices is {indices.dtype.name}, expected int64")
+        if cache.shape is not None and update.shape is not None:
+            if len(cache.shape) != len(update.shape):
+                raise GraphError(f"past_cache is {cache}, update is {update}")
+            axis = axis_of(self.axis, len(cache.shape))
+            if axis == 0:
+                raise GraphError("axis is 0, the batch")
+            for k, (size, new) in enumerate(zip(cache.shape, update.shape, strict=True)):
+                if k != axis:
+                    merged(size, new, f"sizes of axis {k}")
+                elif isinstance(size, int) and isinstance(new, int) and new > size:
+                    raise GraphError(f"update has {new} steps, the cache {size}")
+        return (TensorType(cache.dtype, cache.shape),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        inferred(self, inputs)
+        cache, update, indices = given(inputs), given(inputs, 1), maybe(inputs, 2)
+        axis = axis_of(self.axis, cache.ndim)
+        size, steps = cache.shape[axis], update.shape[axis]
+        starts = np.zeros(cache.shape[0], np.int64) if indices is None else indices
+        if self.mode == "linear" and ((starts < 0).any() or (starts + steps > size).any()):
+            raise DataError(f"write_indices {starts.tolist()} and {steps} steps exceed {size}")
+        out = np.moveaxis(np.array(cache), axis, 1)
+        for sample, start in enumerate(starts):
+            place = (start + np.arange(steps)) % max(size, 1)
+            out[sample, place] = np.moveaxis(update, axis, 1)[sample]
+        return (np.ascontiguousarray(np.moveaxis(out, 1, axis)),)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        cache, update = floats(rng, 2, 3, 6, 4), floats(rng, 2, 3, 2, 4)
+        yield Case("linear", (cache, update, longs(1, 4)))
+        yield Case("circular", (cache, update, longs(5, 0)), {"mode": "circular"})
+        yield Case("from the start", (cache, update))
+        yield Case("3-d", (cache[:, 0], update[:, 0], longs(0, 3)), {"axis": 1})
+        halves = cache.astype(np.float16), update.astype(np.float16)
+        yield Case("float16", (*halves, longs(2, 3)))

@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 
 from lightrnn.errors import DataError, GraphError
-from lightrnn.graph import BOOL, INT64, Array, Dim, TensorType
-from lightrnn.ops.arguments import axis_of, given, inferred, integers, merged
+from lightrnn.graph import BOOL, INT64, Array, Dim, Shape, TensorType
+from lightrnn.ops.arguments import axis_of, given, inferred, integers, merged, product
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats, longs
@@ -24,6 +24,7 @@ class TopK(Operator):
     axis: int = -1
     largest: int = 1
     sorted: int = 1
+    kinds = "iuf"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x, k = given(inputs), given(inputs, 1)
@@ -185,3 +186,50 @@ class ReverseSequence(Operator):
         yield Case("bool", (floats(rng, 4, 3, 3) > 0, longs(1, 4, 3)))
         yield Case("float16", (x.astype(np.float16), longs(2, 3, 4)))
         yield Case("no batch", (floats(rng, 4, 0, 3), longs()))
+
+
+@operator("Unique", inputs="X", outputs="Y indices? inverse_indices? counts?")
+@dataclass(frozen=True)
+class Unique(Operator):
+    """Different elements, or parts along `axis`: sorted, or as they first occur (ONNX Unique 28).
+
+    indices: where each occurs first. inverse_indices: which one each element of X is.
+    """
+
+    axis: int | None = None
+    sorted: int = 1
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = given(inputs)
+        shape: Shape | None = (None,)
+        size: Dim = product(x.shape) if x.shape is not None else None
+        if self.axis is not None:
+            shape = None
+            if x.shape is not None:
+                axis = axis_of(self.axis, len(x.shape))
+                shape, size = (*x.shape[:axis], None, *x.shape[axis + 1 :]), x.shape[axis]
+        count = TensorType(INT64, (None,))
+        return TensorType(x.dtype, shape), count, TensorType(INT64, (size,)), count
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        x = given(inputs)
+        axis = None if self.axis is None else axis_of(self.axis, x.ndim)
+        y, first, inverse, counts = np.unique(x, True, True, True, axis)
+        inverse = inverse.reshape(-1)
+        if not self.sorted:
+            order = np.argsort(first)
+            y = np.take(y, order, 0 if axis is None else axis)
+            first, counts, inverse = first[order], counts[order], np.argsort(order)[inverse]
+        return y, *(a.astype(np.int64) for a in (first, inverse, counts))
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        x = rng.integers(-2, 3, (4, 3)).astype(np.float32)
+        for order in (1, 0):
+            yield Case(f"all, sorted {order}", (x,), {"sorted": order})
+            rows = x[[0, 1, 0, 2, 1, 3]]
+            yield Case(f"rows, sorted {order}", (rows,), {"sorted": order, "axis": 0})
+            columns = {"sorted": order, "axis": -1}
+            yield Case(f"columns, sorted {order}", (rows.T.copy(),), columns)
+        yield Case("int64", (longs(2, 1, 1, 3, 4, 3),))
+        yield Case("values alone", (x,), {}, ("Y",))

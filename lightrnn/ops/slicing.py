@@ -50,7 +50,9 @@ class _Range:
     def size(self, size: Dim) -> Dim:
         if isinstance(size, int):
             return bounds(size, self.start, self.end, self.step)[1]
-        return size if (self.start, self.step) == (0, 1) and self.end >= _END else None
+        whole = (self.start, self.step) == (0, 1) and self.end >= _END
+        turned = (self.start, self.step) == (-1, -1) and self.end < -_END
+        return size if whole or turned else None
 
 
 @operator("Slice", inputs="data starts ends axes? steps?", outputs="output")

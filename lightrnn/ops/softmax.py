@@ -1,4 +1,4 @@
-"""Softmax and its logarithm along one axis."""
+"""Softmax, its logarithm and Hardmax along one axis."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Exponential(Operator):
     """Along `axis`, after the largest element is subtracted."""
 
     axis: int = -1
+    kinds = "f"
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         x = given(inputs)
@@ -77,3 +78,32 @@ class LogSoftmax(Exponential):
         shifted, total = self._shifted(given(inputs))
         with np.errstate(all="ignore"):
             return (shifted - np.log(total),)
+
+
+@operator("Hardmax", inputs="input", outputs="output")
+@dataclass(frozen=True)
+class Hardmax(Operator):
+    """1 at the first of the largest elements along `axis`, else 0."""
+
+    axis: int = -1
+    kinds = "f"
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        x = given(inputs)
+        if x.rank is not None:
+            axis_of(self.axis, x.rank)
+        return (TensorType(x.dtype, x.shape),)
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        x = given(inputs)
+        y = np.zeros_like(x)
+        if x.size:
+            np.put_along_axis(y, np.expand_dims(np.argmax(x, self.axis), self.axis), 1, self.axis)
+        return (y,)
+
+    @classmethod
+    def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
+        x = rng.integers(-2, 3, (3, 4, 5)).astype(np.float32)
+        for axis in (0, 1, -1):
+            yield Case(f"axis {axis}", (x,), {"axis": axis})
+        yield Case("no rows", (x[:0],))

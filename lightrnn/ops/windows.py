@@ -69,6 +69,22 @@ class Windows:
             raise GraphError(f"{len(sizes)} spatial axes, the kernel has {len(self.kernel)}")
         return [self._axis(k, d) if isinstance(d, int) else None for k, d in enumerate(sizes)]
 
+    def counts(self, sizes: Sequence[Dim]) -> tuple[Dim, ...]:
+        """The number of windows along each axis; its own name where windows keep its size."""
+        return tuple(
+            axis.count if axis is not None else size if self._keeps_size(k) else None
+            for k, (axis, size) in enumerate(zip(self.axes(sizes), sizes, strict=True))
+        )
+
+    def _keeps_size(self, k: int) -> bool:
+        """Whether axis k has as many windows as elements, whatever their number."""
+        if self.strides and self.strides[k] != 1:
+            return False
+        if self.auto_pad.startswith("SAME"):
+            return True
+        padding = self.pads[k] + self.pads[k + len(self.kernel)] if self.pads else 0
+        return padding == extent(self.kernel[k], self.dilations[k] if self.dilations else 1) - 1
+
     def _axis(self, k: int, size: int) -> Axis:
         rank = len(self.kernel)
         kernel = self.kernel[k]
@@ -89,11 +105,6 @@ class Windows:
             if self.ceil_mode and self.auto_pad == "NOTSET" and room % stride:
                 count += count * stride < size + before
         return Axis(kernel, stride, dilation, before, after, count)
-
-
-def counts(axes: Sequence[Axis | None]) -> tuple[Dim, ...]:
-    """The number of windows along each axis."""
-    return tuple(None if axis is None else axis.count for axis in axes)
 
 
 def known(axes: Sequence[Axis | None]) -> list[Axis]:

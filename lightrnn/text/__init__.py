@@ -1,17 +1,9 @@
-"""Text in, labels out: the `text` of a model file, tokenizers, tasks, the pipeline."""
+"""Text in, results out: the `text` of a model file, tokenizers, tasks, the pipeline."""
 
-from lightrnn.text.characters import CharacterTokenizer
-from lightrnn.text.classification import Classifier, Prediction
 from lightrnn.text.pipeline import Pipeline, pipeline
-from lightrnn.text.schema import CharacterSpec, ClassificationSpec, parse
+from lightrnn.text.tasks import Result, Task, parse_task
+from lightrnn.text.tokenizers import Tokenizer, parse_tokenizer
 
 __all__ = [
-    "CharacterSpec",
-    "CharacterTokenizer",
-    "ClassificationSpec",
-    "Classifier",
-    "Pipeline",
-    "Prediction",
-    "parse",
-    "pipeline",
-]
+    "Pipeline", "Result", "Task", "Tokenizer", "parse_task", "parse_tokenizer", "pipeline",
+]  # fmt: skip

@@ -1,0 +1,108 @@
+"""How float32 constants are stored in fewer bits: float16, bfloat16, int8 with scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lightrnn.errors import FormatError
+from lightrnn.format.container import Tensor, shown
+from lightrnn.graph import FLOAT32, Array
+
+CODES = {"float16": "F16", "bfloat16": "BF16", "int8": "I8", "int8_columns": "I8"}
+"""Encodings, and the codes of their tensors in the file."""
+
+AXES = {"int8": -1, "int8_columns": -2}
+"""The axis along which numbers share a scale: a row, or a column of a matrix."""
+
+SCALES = ":scales"
+"""Ends the name of the tensor that holds the scales of an int8 constant."""
+
+
+def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
+    """Raise FormatError unless every encoded tensor is there, of the right kind."""
+    for name, encoding in encodings.items():
+        if name not in stored:
+            raise FormatError(f"encodings name the tensor {shown(name)}, which the file lacks")
+        code = CODES.get(encoding if isinstance(encoding, str) else "")
+        if code != stored[name].code:
+            raise FormatError(
+                f"tensor {name!r} is {stored[name].code} with the encoding {shown(encoding)}"
+            )
+        if encoding in AXES:
+            _check_scales(name, AXES[encoding], stored)
+
+
+def _check_scales(name: str, axis: int, stored: Mapping[str, Tensor]) -> None:
+    scales, shape = stored.get(name + SCALES), list(stored[name].array.shape)
+    if len(shape) < 2:
+        raise FormatError(f"tensor {name!r} of shape {shape} cannot have int8 scales")
+    shape[axis] = 1
+    if scales is None or scales.code != "F32" or list(scales.array.shape) != shape:
+        raise FormatError(f"tensor {name!r} needs scales {name + SCALES!r} of F32 {shape}")
+    if not np.all(np.isfinite(scales.array) & (scales.array > 0)):
+        raise FormatError(f"tensor {name + SCALES!r} holds a scale that is not a positive number")
+
+
+def scales_of(encodings: Mapping[str, str]) -> Iterator[str]:
+    """Names of the tensors that hold scales."""
+    return (name + SCALES for name, encoding in encodings.items() if encoding in AXES)
+
+
+def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Array:
+    """The constant that a tensor stands for, read-only."""
+    tensor = stored[name]
+    if encoding is None:
+        if tensor.code == "BF16":
+            raise FormatError(f"tensor {name!r} is BF16 without an encoding")
+        return tensor.array
+    if encoding in AXES:
+        array = tensor.array * stored[name + SCALES].array
+        array.flags.writeable = False
+        return array
+    return _widened(tensor)
+
+
+def _widened(tensor: Tensor) -> Array:
+    if tensor.code == "F16":
+        array = tensor.array.astype(np.float32)
+    else:
+        bits = tensor.array.astype(np.uint32)
+        array = np.left_shift(bits, 16, out=bits).view(np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def encoded(name: str, array: Array, encoding: str) -> dict[str, Tensor]:
+    """The tensors that store a constant. Raises FormatError where it cannot be stored so."""
+    if array.dtype != FLOAT32 or encoding not in CODES:
+        raise FormatError(f"constant {name!r} of {array.dtype} cannot be stored as {encoding!r}")
+    if encoding in AXES:
+        return _quantized(name, array, AXES[encoding])
+    tensor = _rounded(array, encoding)
+    if np.isinf(_widened(tensor)[np.isfinite(array)]).any():
+        raise FormatError(f"constant {name!r} has values too large for {encoding}")
+    return {name: tensor}
+
+
+def _rounded(array: Array, encoding: str) -> Tensor:
+    if encoding == "float16":
+        with np.errstate(over="ignore"):
+            return Tensor("F16", array.astype(np.float16))
+    bits = array.view(np.uint32)
+    nearest = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    quiet = np.where(np.isnan(array), (bits >> 16) | 0x40, nearest)
+    return Tensor("BF16", quiet.astype(np.uint16))
+
+
+def _quantized(name: str, array: Array, axis: int) -> dict[str, Tensor]:
+    """Whole numbers from -127 to 127: the largest of each row or column is 127 of its scales."""
+    if array.ndim < 2 or not np.isfinite(array).all():
+        raise FormatError(f"constant {name!r} is not a matrix of finite numbers: int8 needs one")
+    top = np.abs(array).max(axis=axis, keepdims=True, initial=0.0)
+    scales = np.maximum(top / np.float32(127), np.finfo(np.float32).tiny).astype(np.float32)
+    scales = np.where(top > 0, scales, np.float32(1)).astype(np.float32)
+    whole = np.clip(np.rint(array / scales), -127, 127).astype(np.int8)
+    return {name: Tensor("I8", whole), name + SCALES: Tensor("F32", scales)}

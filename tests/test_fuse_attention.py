@@ -1,0 +1,164 @@
+"""Attention that a model writes out runs as one kernel, and gives what its nodes would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightrnn.engine.executor import Executor
+from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.plan import Plan
+from lightrnn.engine.prepare import PackedStore, Prepared, prepare
+from lightrnn.graph import BOOL, FLOAT32, Array, Graph, Node, TensorType
+from lightrnn.native import library
+
+pytestmark = pytest.mark.native
+
+PERMUTED = {3: (0, 2, 1), 4: (0, 1, 3, 2)}
+
+
+def written_out(
+    rank: int,
+    *,
+    scale: tuple[str, float] | None = ("Mul", 0.3),
+    mask: str = "",
+    mask_shape: Sequence[int | str] = (),
+    fill: float = -1e9,
+    axis: int = -1,
+    perm: tuple[int, ...] | None = None,
+    also: Sequence[str] = (),
+    swap: bool = False,
+) -> Graph:
+    """q, k and v of a rank to y. mask: "", "add" or "where". also: other outputs."""
+    batch = ("N", "H")[: rank - 2]
+    kinds = {
+        "q": TensorType(FLOAT32, (*batch, "L", 6)),
+        "k": TensorType(FLOAT32, (*batch, "T", 6)),
+        "v": TensorType(FLOAT32, (*batch, "T", 5)),
+    }
+    if perm is not None:
+        kinds["k"] = TensorType(FLOAT32, ("N", "T", "H", 6))
+    nodes = [
+        Node("Transpose", ("k",), ("kt",), {"perm": perm or PERMUTED[rank]}),
+        Node("MatMul", ("q", "kt"), ("s",), {}, "scores"),
+    ]
+    last, constants = "s", {"fill": np.array(fill, np.float32)}
+    if scale is not None:
+        constants["c"] = np.array([scale[1]], np.float32)
+        pair = ("c", last) if swap else (last, "c")
+        nodes.append(Node(scale[0], pair, ("scaled",)))
+        last = "scaled"
+    if mask:
+        dtype = FLOAT32 if mask == "add" else BOOL
+        kinds["m"] = TensorType(dtype, tuple(mask_shape))
+        inputs = ("m", "fill", last) if mask == "where" else ("m", last) if swap else (last, "m")
+        nodes.append(Node("Where" if mask == "where" else "Add", inputs, ("masked",)))
+        last = "masked"
+    nodes.append(Node("Softmax", (last,), ("p",), {"axis": axis}))
+    nodes.append(Node("MatMul", ("p", "v"), ("y",), {}, "context"))
+    outputs = {name: TensorType(FLOAT32, (None,) * rank) for name in ("y", *also)}
+    return Graph(kinds, outputs, tuple(nodes), constants)
+
+
+def ready(graph: Graph) -> Prepared:
+    return prepare(graph, tuple(graph.outputs), PackedStore())
+
+
+def sizes(graph: Graph, **named: int) -> list[tuple[int, ...]]:
+    return [
+        tuple(d if isinstance(d, int) else named[str(d)] for d in t.shape or ())
+        for t in graph.inputs.values()
+    ]
+
+
+def feeds(graph: Graph, rng: np.random.Generator, **named: int) -> list[Array]:
+    arrays = []
+    for kind, shape in zip(graph.inputs.values(), sizes(graph, **named), strict=True):
+        values = rng.standard_normal(shape)
+        arrays.append(np.asarray(values < -0.4 if kind.dtype == BOOL else values, kind.dtype))
+    return arrays
+
+
+def check(graph: Graph, arrays: list[Array]) -> Plan:
+    """Run natively and on NumPy semantics; the plan."""
+    kernel_library = library.load()
+    assert kernel_library is not None
+    prepared = ready(graph)
+    plan = prepared.plan(tuple(a.shape for a in arrays))
+    with np.errstate(all="ignore"):
+        wanted = evaluate(graph, dict(zip(graph.inputs, arrays, strict=True)))
+    for found, name in zip(Executor(kernel_library, 1).run(plan, arrays), wanted, strict=True):
+        np.testing.assert_allclose(found, wanted[name], rtol=0, atol=3e-6)
+    return plan
+
+
+def kernels(plan: Plan) -> list[str]:
+    return [i.kernel for i in plan.instructions if i.kernel]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "3-d": {"rank": 3},
+    "4-d": {"rank": 4},
+    "divided": {"rank": 3, "scale": ("Div", 2.5)},
+    "no scale": {"rank": 3, "scale": None},
+    "number first": {"rank": 3, "swap": True, "mask": "add", "mask_shape": ("L", "T")},
+    "added to 3-d": {"rank": 3, "mask": "add", "mask_shape": ("N", 1, "T")},
+    "added to 4-d": {"rank": 4, "mask": "add", "mask_shape": ("N", 1, "L", "T")},
+    "added row": {"rank": 4, "mask": "add", "mask_shape": ("T",)},
+    "replaced": {"rank": 3, "mask": "where", "mask_shape": ("N", "L", "T")},
+    "replaced, all alike": {"rank": 4, "mask": "where", "mask_shape": ("N", 1, 1, "T")},
+    "replaced by -inf": {
+        "rank": 3,
+        "mask": "where",
+        "mask_shape": ("N", "L", "T"),
+        "fill": -np.inf,
+    },
+    "heads after steps": {"rank": 4, "perm": (0, 2, 3, 1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("steps", [1, 11])
+def test_one_kernel_gives_what_the_nodes_would(options: dict[str, Any], steps: int) -> None:
+    graph = written_out(**options)
+    rng = np.random.default_rng(steps)
+    plan = check(graph, feeds(graph, rng, N=2, H=3, L=steps, T=70))
+    assert "attention" in kernels(plan)
+    assert not {"softmax", "gemm"} & set(kernels(plan))
+    assert not plan.host_steps
+
+
+@pytest.mark.parametrize("fill", [-1e9, -np.inf])
+@pytest.mark.parametrize("steps", [1, 9])
+def test_rows_without_keys_are_what_the_nodes_make_of_them(fill: float, steps: int) -> None:
+    graph = written_out(3, mask="where", mask_shape=("N", 1, "T"), fill=fill)
+    q, k, v, _ = feeds(graph, np.random.default_rng(0), N=2, H=1, L=steps, T=8)
+    mask = np.zeros((2, 1, 8), np.bool_)
+    mask[1] = True
+    check(graph, [q, k, v, mask])
+
+
+NOT_FUSED: dict[str, dict[str, Any]] = {
+    "scores are an output": {"rank": 3, "also": ("s",)},
+    "weights are an output": {"rank": 3, "also": ("p",)},
+    "softmax over queries": {"rank": 3, "axis": 1},
+    "mask adds an axis": {"rank": 3, "mask": "add", "mask_shape": (1, "N", "L", "T")},
+    "number divided by scores": {"rank": 3, "scale": ("Div", 2.0), "swap": True},
+}
+
+
+@pytest.mark.parametrize("options", NOT_FUSED.values(), ids=list(NOT_FUSED))
+def test_other_patterns_stay_as_they_are(options: dict[str, Any]) -> None:
+    graph = written_out(**options)
+    rng = np.random.default_rng(4)
+    assert "attention" not in kernels(check(graph, feeds(graph, rng, N=2, H=3, L=4, T=7)))
+
+
+def test_batches_that_broadcast_give_what_the_nodes_would() -> None:
+    graph = written_out(3)
+    rng = np.random.default_rng(5)
+    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3, 6), (1, 7, 6), (4, 7, 5)))
+    assert check(graph, [q, k, v]).host_steps
