@@ -16,6 +16,7 @@ from lightrnn.ops import build
 from lightrnn.ops.narrow import NARROW
 from lightrnn_converters import constants, dimensions, microsoft
 from lightrnn_converters.bound import record
+from lightrnn_converters.find_states import find_states
 from lightrnn_converters.lift import lift
 from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
@@ -51,7 +52,8 @@ def convert_onnx(
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.
     dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.
-    states: input name to the output that feeds it at the next step.
+    states: input name to the output that feeds it at the next step; by default the initial states
+    of recurrent layers whose final states are outputs, where that is sure.
     text: task, tokenizer and labels, as lightrnn.text describes them. metadata: text of your own.
     verify: compare with onnxruntime, where it is installed, before the file is written.
 
@@ -68,7 +70,8 @@ def convert_onnx(
             for given in (bind, dims, states)
         )
         model = load(one)
-        graphs[name] = read(model, bind=fixed, dims=sizes, states=pairs)
+        graph = read(model, bind=fixed, dims=sizes, states=pairs)
+        graphs[name] = graph if states is not None else with_found_states(graph)
         references[name] = (model, fixed)
     if several:
         for given in (bind, dims, states):
@@ -120,6 +123,16 @@ def read(
     _note_outputs(model.graph, graph)
     _note_carried(model.graph)
     return checked(_with_equal_sizes(simplify(graph), reader.types))
+
+
+def with_found_states(graph: Graph) -> Graph:
+    """The graph with the states that are sure, besides those that it has."""
+    found = {
+        name: output
+        for name, output in find_states(graph).items()
+        if name not in graph.states and output not in graph.states.values()
+    }
+    return replace(graph, states={**graph.states, **found})
 
 
 def checked(graph: Graph) -> Graph:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightrnn.errors import ConversionError
 from lightrnn.graph import Graph
-from lightrnn_converters.onnx_frontend import read
+from lightrnn_converters.onnx_frontend import read, with_found_states
 from lightrnn_converters.optional import require
 from lightrnn_converters.save import Destination, Text, check_storage, save
 from lightrnn_converters.source import load
@@ -36,7 +36,9 @@ class TorchGraph:
     may vary that torch does not prove fixed and at which the module runs.
     input_names, output_names: one for each tensor; by default the arguments' names, and "output",
     "output_0" and so on, or the keys of a dict.
-    states: input name to the output that feeds it at the next step.
+    states: input name to the output that feeds it at the next step; by default the initial states
+    of recurrent layers whose final states are returned, where that is sure. State that the module
+    keeps in its attributes becomes inputs and outputs of its own, always.
     """
 
     module: Any
@@ -154,4 +156,4 @@ def _converted(
         reference = TorchReference(module, own, results, subject.original)
         with quiet():
             require_agreement_in_a_row(graph, reference, trials.done[0][0])
-    return graph
+    return graph if source.states is not None else with_found_states(graph)

@@ -1,8 +1,8 @@
-"""torch's recurrent layers as single nodes of an exported program.
+"""torch's recurrent layers and cells as single nodes of an exported program.
 
-Under `KeepRecurrent`, a TorchFunctionMode, every call of torch's `lstm`, `gru`, `rnn_tanh` and
-`rnn_relu` becomes one custom operator of the library "lightrnn" whose shape function keeps time
-and batch symbolic:
+Under `KeepRecurrent`, a TorchFunctionMode, every call of torch's `lstm`, `gru`, `rnn_tanh`,
+`rnn_relu` and of their cells becomes one custom operator of the library "lightrnn" whose shape
+function keeps time and batch symbolic:
 
     lightrnn::lstm(x, h0, c0, params, lengths, ...) -> y, h_n, c_n
     lightrnn::gru, lightrnn::rnn(x, h0, params, lengths, ...) -> y, h_n
@@ -103,6 +103,17 @@ def _plain(call: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, ...]:
     return y.transpose(0, 1) if batch_first else y, *finals
 
 
+def _cell(call: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """A cell: (x [N, I], h [N, S] or (h, c), W, R, biases or None), as a layer of one step."""
+    x, states, *params = args
+    given = tuple(states) if isinstance(states, list | tuple) else (states,)
+    params = [p for p in params if p is not None]
+    starts = [s.unsqueeze(0) for s in given]
+    _, *finals = call(x.unsqueeze(0), *starts, params, None, len(params) > 2, 1, False)
+    after = tuple(f.squeeze(0) for f in finals)
+    return after if isinstance(states, list | tuple) else after[0]
+
+
 @contextmanager
 def keep_recurrent() -> Iterator[None]:
     """Within this context, torch.export keeps every recurrent layer as one node.
@@ -121,7 +132,9 @@ def keep_recurrent() -> Iterator[None]:
         "rnn_tanh": functools.partial(ops.rnn, relu=False),
         "rnn_relu": functools.partial(ops.rnn, relu=True),
     }
-    recurrent = {getattr(torch._C._VariableFunctions, name): call for name, call in calls.items()}
+    functions = torch._C._VariableFunctions
+    recurrent = {getattr(functions, name): call for name, call in calls.items()}
+    cells = {getattr(functions, f"{name}_cell"): call for name, call in calls.items()}
 
     class KeepRecurrent(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(
@@ -133,6 +146,8 @@ def keep_recurrent() -> Iterator[None]:
                     result = embedding_bag(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
+            if function in cells and not kwargs:
+                return _cell(cells[function], args)
             if call is None:
                 return packed.call(function, args, kwargs)
             if packed.is_packed(args[1]):

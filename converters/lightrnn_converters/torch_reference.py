@@ -32,7 +32,7 @@ class TorchReference:
     ) -> None:
         self._torch = require("torch")
         self._function = function
-        self._inputs, self._outputs = list(inputs), list(outputs)
+        self.inputs, self._outputs = list(inputs), list(outputs)
         self._call = call or Call(tuple(self._torch.zeros(()) for _ in inputs), {})
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -46,7 +46,7 @@ class TorchReference:
 
     def _once(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         torch = self._torch
-        args, kwargs = self._call.filled(torch, iter([feeds[name] for name in self._inputs]))
+        args, kwargs = self._call.filled(torch, iter([feeds[name] for name in self.inputs]))
         try:
             with torch.no_grad():
                 result = self._function(*args, **kwargs)
