@@ -14,11 +14,6 @@ from lightrnn.ops import build
 from lightrnn.ops.control import Control, If
 
 
-def has_branches(graph: Graph) -> bool:
-    """Whether there is anything to decide."""
-    return any(node.op == "If" for node in graph.nodes)
-
-
 @dataclass
 class Decisions:
     """A graph read once for inputs of known shapes.

@@ -29,6 +29,8 @@ class PreparedBody:
 class PreparedControl(Operator):
     """A control operator and its graphs, prepared; it is always a host step."""
 
+    holds_graphs = True
+
     def __init__(self, operator: Control, bodies: Sequence[PreparedBody]) -> None:
         self.name = operator.name  # type: ignore[misc]
         self.kinds = operator.kinds  # type: ignore[misc]

@@ -18,7 +18,6 @@ from lightrnn.engine.arena import (
     call_with_gil,
     call_without_gil,
 )
-from lightrnn.engine.control import PreparedControl
 from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
 from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.plan import Plan, Tail
@@ -135,8 +134,11 @@ class Executor:
         self, node: Node, operator: Operator, inputs: Sequence[Array | None]
     ) -> tuple[Array, ...]:
         """All outputs of a host step."""
-        if not isinstance(operator, PreparedControl):
+        if not operator.holds_graphs:
             return evaluate_operator(node, operator, inputs)
+        from lightrnn.engine.control import PreparedControl
+
+        assert isinstance(operator, PreparedControl)
         try:
             return operator.run(self._run_body, inputs)
         except DataError as error:

@@ -8,21 +8,21 @@ import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightrnn.engine.bind import Binder
-from lightrnn.engine.branches import Decisions, has_branches
-from lightrnn.engine.control import PreparedBody, PreparedControl, specialized
 from lightrnn.engine.fuse import fuse_bias
-from lightrnn.engine.fuse_attention import fuse_attention
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
 from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
-from lightrnn.ops.control import Control
+
+if TYPE_CHECKING:
+    from lightrnn.engine.control import PreparedBody
 
 FOLDED_BYTES = 2**28
 """What folding may add to a graph; four times the size of its constants where that is more."""
@@ -44,7 +44,7 @@ def fold(graph: Graph) -> Graph:
             inputs = [constants[n] if n else None for n in node.inputs]
             operator = build(node)
             nbytes = _bytes_of(node, operator, inputs)
-            if nbytes <= left and not isinstance(operator, Control):
+            if nbytes <= left and not operator.holds_graphs:
                 left -= nbytes
                 values = evaluate_operator(node, operator, inputs)
                 constants.update((n, v) for n, v in zip(node.outputs, values, strict=False) if n)
@@ -131,7 +131,10 @@ class Prepared:
         self.lasting = graph.constants.keys() if lasting is None else lasting
         self._store = store
         steps = [(node, self._operator(node)) for node in self.graph.nodes]
-        steps = fuse_attention(steps, self.graph)
+        if any(node.op == "Softmax" for node in self.graph.nodes):
+            from lightrnn.engine.fuse_attention import fuse_attention
+
+            steps = fuse_attention(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
@@ -139,14 +142,20 @@ class Prepared:
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)
-        if not isinstance(operator, Control):
+        if not operator.holds_graphs:
             return operator
+        from lightrnn.engine.control import PreparedControl
+        from lightrnn.ops.control import Control
+
+        assert isinstance(operator, Control)
         count = operator.captured(len(node.inputs))
         return PreparedControl(operator, [self._body(g, node, count) for g in operator.graphs])
 
     def _body(self, graph: Graph, node: Node, count: int) -> PreparedBody:
         """A graph that `node` holds, `count` of whose inputs are captured."""
         encodings = {n: e for n, e in self.encodings.items() if n in graph.constants}
+        from lightrnn.engine.control import PreparedBody, specialized
+
         inside, kept = specialized(graph, node, count, self.graph.constants)
         return PreparedBody(prepare(inside, tuple(inside.outputs), self._store, encodings), kept)
 
@@ -166,8 +175,10 @@ class Prepared:
 
     def _bound(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         """A plan of the graph, or of the graph with the branches that these shapes decide."""
-        if not has_branches(self.graph):
+        if not any(node.op == "If" for node in self.graph.nodes):
             return Binder(self).bind(shapes)
+        from lightrnn.engine.branches import Decisions
+
         made = Decisions.of(self.graph, shapes)
         taken = tuple(made.taken)
         if taken not in self._decided:

@@ -18,6 +18,7 @@ and without one an integer. A kernel that meets a bad value stores BAD_INDEX in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 ABI = 2
@@ -99,20 +100,32 @@ class Signature(NamedTuple):
         return f"def entry_{self.name}(args, ith, nth):\n    {self.name}({call})\n"
 
 
-def _signatures(modules: dict[str, dict[str, str]]) -> dict[str, Signature]:
-    known: dict[str, Signature] = {}
-    for module, kernels in modules.items():
-        for name, spec in kernels.items():
-            pairs = [word.partition(":") for word in spec.split()]
+class _Kernels(Mapping[str, Signature]):
+    """Signatures by name, each read from its line when it is first asked for."""
+
+    def __init__(self, modules: dict[str, dict[str, str]]) -> None:
+        self._modules = {name: module for module, kernels in modules.items() for name in kernels}
+        self._specs = {name: s for kernels in modules.values() for name, s in kernels.items()}
+        self._known: dict[str, Signature] = {}
+        assert len(self._specs) == sum(map(len, modules.values())), "two kernels of one name"
+
+    def __getitem__(self, name: str) -> Signature:
+        if name not in self._known:
+            pairs = [word.partition(":") for word in self._specs[name].split()]
             parameters = tuple(Parameter(n, kind or "int") for n, _, kind in pairs)
-            assert name not in known, name
             assert all(p.kind in KINDS for p in parameters), name
             assert all(p.kind != "tail" for p in parameters[:-1]), name
-            known[name] = Signature(module, name, parameters)
-    return known
+            self._known[name] = Signature(self._modules[name], name, parameters)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
 
 
-KERNELS = _signatures(
+KERNELS = _Kernels(
     {
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"

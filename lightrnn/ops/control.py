@@ -53,6 +53,8 @@ def joined(a: TensorType, b: TensorType, what: str) -> TensorType:
 class Control(Operator):
     """The base of operators that hold graphs."""
 
+    holds_graphs = True
+
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """The graphs, in the order in which `run` takes them."""

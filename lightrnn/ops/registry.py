@@ -74,6 +74,8 @@ class Operator:
     outputs: ClassVar[Slots]
     kinds: ClassVar[str] = "biuf"
     """Elements that the first input may have: bool, signed, unsigned, float, by NumPy's letters."""
+    holds_graphs: ClassVar[bool] = False
+    """Whether it is control flow: an attribute holds a graph (`ops.control`)."""
     rtol: ClassVar[float] = 1e-6
     """How far native results may be from the oracle, relative to the result's largest element."""
 
