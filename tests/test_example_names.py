@@ -10,18 +10,15 @@ from examples.names.evaluate import MODEL, bits_a_character, bits_by_lightrnn, s
 from examples.names.ngrams import NGrams
 from examples.names.places import COUNTRIES, LONGEST
 
-STATED = 2.86
-"""Bits a character of the held-out sample: what its page says of all held-out names, rounded up."""
-
 
 def test_held_out_names_take_few_bits() -> None:
-    assert bits_a_character(bits_by_lightrnn(MODEL), sample()) <= STATED
+    assert bits_a_character(bits_by_lightrnn(MODEL), sample()) <= 2.85
 
 
 def test_names_are_likeliest_in_their_own_country() -> None:
     bits, names = bits_by_lightrnn(MODEL), sample()
     best = [min(COUNTRIES, key=lambda other: bits(other, names[k])) for k in COUNTRIES]
-    assert sum(a == b for a, b in zip(COUNTRIES, best, strict=True)) >= 24
+    assert best == list(COUNTRIES)
 
 
 def test_names_are_made_for_each_country() -> None:
