@@ -137,9 +137,11 @@ def test_example_or_module_that_does_not_fit_is_refused(
 
 
 def test_torchscript_is_refused_with_advice() -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         module = torch.jit.script(nn.Linear(4, 2))
-    with pytest.raises(ConversionError, match="TorchScript: convert the nn.Module it was made of"):
+    with pytest.raises(
+        ConversionError, match=r"TorchScript: convert the nn\.Module it was made of"
+    ):
         convert(module, X)
 
 

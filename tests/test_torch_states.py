@@ -34,6 +34,8 @@ class KeepsTuple(nn.Module):
 class KeepsBuffer(nn.Module):
     """The state of a cell in a buffer that is set anew, or written to."""
 
+    h: Tensor
+
     def __init__(self, *, in_place: bool, size: int = 5) -> None:
         super().__init__()
         self.cell = nn.GRUCell(size, 6)
@@ -51,6 +53,8 @@ class KeepsBuffer(nn.Module):
 
 class KeepsPast(nn.Module):
     """The last frames, for a causal convolution."""
+
+    past: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +205,7 @@ def test_state_that_cannot_be_carried_is_found_by_calling_in_a_row(make: Any, in
 def test_state_that_does_not_start_as_zeros_is_refused() -> None:
     module = KeepsBuffer(in_place=False).eval()
     module(torch.randn(3, 5))
-    with pytest.raises(ConversionError, match="attribute 'h' .* states start as zeros: set it to"):
+    with pytest.raises(ConversionError, match=r"attribute 'h' .* states start as zeros: set it to"):
         convert(module, torch.randn(3, 5))
 
 
