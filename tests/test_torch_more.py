@@ -123,7 +123,6 @@ def test_functions_of_each_step_may_be_applied_to_packed_data(function: Any) -> 
     lambda m, data: torch.cat([data, data]),
     lambda m, data: data.flip(0),
     lambda m, data: torch.softmax(input=data, dim=0),
-    lambda m, data: data[:5],
     lambda m, data: torch.ones(7, 6) * data,
 ])  # fmt: skip
 def test_functions_across_steps_of_packed_data_are_refused(function: Any) -> None:
@@ -137,7 +136,7 @@ def test_functions_across_steps_of_packed_data_are_refused(function: Any) -> Non
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("make", [
     lambda: nn.GRU(5, 6, 2, bidirectional=True), lambda: nn.LSTM(5, 6), lambda: nn.RNN(5, 6),
-    lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.LayerNorm(6), nn.Softmax(-1)),
+    lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.LayerNorm(6, 2**-17), nn.Softmax(-1)),
 ])  # fmt: skip
 def test_modules_of_other_precisions_run_in_it(make: Any, dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -67,20 +67,6 @@ class KeepsPast(nn.Module):
         return torch.relu(self.conv(x))
 
 
-class Nested(nn.Module):
-    """Two modules that keep state, and a buffer that counts the calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = KeepsTuple(), KeepsBuffer(in_place=True, size=2)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: Tensor, *, scale: Tensor) -> dict[str, Tensor]:
-        self.calls += 1
-        y = self.first(x)
-        return {"y": self.second(y[:, -1]) * scale, "calls": self.calls.clone()}
-
-
 CASES: dict[str, tuple[Any, Any, dict[str, str]]] = {
     "tuple": (KeepsTuple, lambda: torch.randn(3, 4, 5),
               {"hidden_0": "hidden_0_out", "hidden_1": "hidden_1_out"}),
@@ -88,9 +74,6 @@ CASES: dict[str, tuple[Any, Any, dict[str, str]]] = {
     "buffer in place": (lambda: KeepsBuffer(in_place=True), lambda: torch.randn(3, 5),
                         {"h": "h_out"}),
     "past frames": (KeepsPast, lambda: torch.randn(1, 5, 4), {"past": "past_out"}),
-    "nested": (Nested, lambda: {"x": torch.randn(3, 4, 5), "scale": torch.randn(6)}, {
-        "calls": "calls_out", "first_hidden_0": "first_hidden_0_out",
-        "first_hidden_1": "first_hidden_1_out", "second_h": "second_h_out"}),
 }  # fmt: skip
 
 

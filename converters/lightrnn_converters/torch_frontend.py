@@ -147,7 +147,7 @@ def _converted(
         with quiet():
             require_agreement(
                 graph, trials.done_within(settled), "torch",
-                lambda: TorchTensors(translated, inputs),
+                lambda: TorchTensors(translated, inputs, outputs),
             )  # fmt: skip
     if states:
         graph = without_idle_states(graph, list(states))

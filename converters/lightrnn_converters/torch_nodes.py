@@ -19,14 +19,14 @@ class TorchTensors:
 
     program: the ExportedProgram that was translated, decompositions done: then a node's name is
     that of its tensor in the ONNX model.
-    inputs: names of the tensors among its inputs, in order.
+    inputs, outputs: names of the tensors among its inputs and its outputs, in order.
     """
 
-    def __init__(self, program: Any, inputs: Sequence[str]) -> None:
+    def __init__(self, program: Any, inputs: Sequence[str], outputs: Sequence[str] = ()) -> None:
         if program is None:
             raise ConversionError("torch has not kept the program that it translated")
         self._module = program.module()
-        self._inputs = list(inputs)
+        self._inputs, self._outputs = list(inputs), list(outputs)
 
     def __call__(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
         """Values of those of the names that the program has.
@@ -37,16 +37,17 @@ class TorchTensors:
         tensors = [torch.from_numpy(np.array(feeds[name])) for name in self._inputs]
         try:
             with torch.no_grad():
-                found = _interpreted(self._module, tensors)
+                found = _interpreted(self._module, tensors, self._outputs)
         except Exception as error:  # whatever an operator of the program raises
             raise ReferenceFailedError(f"{type(error).__name__}: {error}") from None
         return {name: found[name].detach().cpu().numpy() for name in names if name in found}
 
 
-def _interpreted(module: Any, tensors: Sequence[Any]) -> dict[str, Any]:
-    """Tensors of all nodes by name."""
+def _interpreted(module: Any, tensors: Sequence[Any], outputs: Sequence[str]) -> dict[str, Any]:
+    """Tensors of all nodes by name, and of what the program returns by these names."""
     from torch import Tensor
     from torch.fx import Interpreter
+    from torch.utils._pytree import tree_leaves
 
     kept = _kept_layers()
     found: dict[str, Any] = {}
@@ -64,7 +65,10 @@ def _interpreted(module: Any, tensors: Sequence[Any]) -> dict[str, Any]:
         def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
             return None  # guards of the example's sizes
 
-    Recorder(module).run(*tensors, enable_io_processing=False)
+    returned = Recorder(module).run(*tensors, enable_io_processing=False)
+    results = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor)]
+    if len(results) == len(outputs):
+        found.update(zip(outputs, results, strict=True))
     return found
 
 
