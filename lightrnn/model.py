@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -20,13 +19,13 @@ from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
 from lightrnn.native import library
 from lightrnn.ops import build
+from lightrnn.record import Record, replace
 
 if TYPE_CHECKING:
     from lightrnn.streaming import Streamed
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Record):
     """An input or output: its name, dtype and shape, where a name or None is any size."""
 
     name: str
@@ -271,8 +270,7 @@ def _specs(types: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, t.dtype, t.shape) for name, t in types.items())
 
 
-@dataclass(frozen=True)
-class _Pieces:
+class _Pieces(Record):
     """A graph prepared to run piece by piece: what all its streams share."""
 
     streamed: Streamed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
 from textwrap import fill
 from typing import Any
 
@@ -14,6 +13,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import BOOL, DTYPES, OPSET, Array, Node, TensorType
 from lightrnn.ops import REGISTRY, Case, Operator, build
 from lightrnn.ops.lowering import Operand, Ref
+from lightrnn.record import replace
 from tests.onnx_suite import PASSED, REFUSED, WRONG, Row, is_ours
 
 PAGE = """\

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from lightrnn.graph import FLOAT32, Array, Attr, Graph, Node, TensorType
 from lightrnn.graph.check import check
 from lightrnn.native import library
 from lightrnn.ops import build
+from lightrnn.record import replace
 
 SIZE, HIDDEN, BATCH = 3, 5, 2
 CUTS = ((13,), (1,) * 13, (4, 0, 1, 8), (0, 6, 7), (2, 3, 1, 5, 2))

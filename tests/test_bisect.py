@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lightrnn.cli import main
 from lightrnn.errors import ConversionError, VerificationError
 from lightrnn.format import ModelFile, write
 from lightrnn.graph import Array, Graph
+from lightrnn.record import replace
 from tests.onnx_models import FLOAT, branch, model, node
 
 Break = Callable[[Graph], Graph]

@@ -7,7 +7,6 @@ element types coarser than float32 get twice their own precision. All else must 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Node, Shape, TensorType
 from lightrnn.ops import REGISTRY, Case, Operator, build
 from lightrnn.ops.arguments import data_type
+from lightrnn.record import replace
 from tests import known_failures
 from tests.kernels import BACKENDS, run_lowered
 from tests.onnx_oracles import RefusedError, onnxruntime_says, reference_says

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from lightrnn.graph import (
     Node,
     TensorType,
 )
+from lightrnn.record import replace
 from tests.data import version_1
 
 DATA = Path(__file__).parent / "data"
@@ -225,7 +225,7 @@ UNWRITABLE: dict[str, tuple[ModelFile, str]] = {
     ),
     "an encoding of nothing": (replace(holding(a=ONES), encodings={"b": "float16"}), "'b', which"),
     "a key of ours": (replace(holding(a=ONES), metadata={"version": "9"}), "'version' is not"),
-    "metadata that is no string": (replace(holding(a=ONES), metadata={"x": 1}), "'x' is not"),  # type: ignore[dict-item]
+    "metadata that is no string": (replace(holding(a=ONES), metadata={"x": 1}), "'x' is not"),
     "text that is no JSON": (replace(holding(a=ONES), text={"labels": {1, 2}}), "text cannot be"),
 }  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import lightrnn
 from lightrnn.errors import DataError, InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT64, Array, Dim, Graph, Node, TensorType
+from lightrnn.record import replace
 from lightrnn.text import Pipeline, parse_tokenizer
 
 LETTERS = "abcde"

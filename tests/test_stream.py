@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lightrnn.errors import DataError, InputError, UnsupportedError
 from lightrnn.graph import FLOAT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.record import replace
 from tests.streams import (
     BATCH,
     CUTS,

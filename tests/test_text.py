@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +16,7 @@ import lightrnn
 from lightrnn.errors import DataError, InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Dim, Graph, Node, TensorType
+from lightrnn.record import replace
 from lightrnn.text import Task, Tokenizer, parse_task, parse_tokenizer
 from lightrnn.text.batching import SMALL, batches
 

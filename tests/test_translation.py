@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import lightrnn
 from lightrnn.errors import InputError, TextError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.record import replace
 from lightrnn.text import Pipeline
 from lightrnn.text.decoding.beam import Search
 from tests.test_decoding import BEGIN, END, VOCABULARY, naive_search

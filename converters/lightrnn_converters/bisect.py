@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lightrnn.format import ModelFile, dumps
@@ -11,6 +11,7 @@ from lightrnn.graph import Array, Graph, Node
 from lightrnn.graph.check import check
 from lightrnn.model import Model
 from lightrnn.ops import build
+from lightrnn.record import replace
 from lightrnn_converters.report import ATOL, RTOL, OutputReport, compare
 from lightrnn_converters.save import PRODUCER
 

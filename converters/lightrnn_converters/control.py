@@ -6,13 +6,14 @@ What such a graph reads from around it becomes inputs of the node, or constants 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightrnn.errors import UnsupportedError
 from lightrnn.graph import BOOL, INT64, Attr, Graph, Node, TensorType
+from lightrnn.record import replace
 from lightrnn_converters import constants
 from lightrnn_converters.sequences import Growing, Items, Pieces
 from lightrnn_converters.simplify import simplify

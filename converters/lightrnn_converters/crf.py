@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lightrnn.errors import ConversionError, TextError
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.record import replace
 from lightrnn.text.fields import short, tensor
 
 TAGS = "tags"

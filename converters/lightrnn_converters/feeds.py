@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import Array, Dim, Graph, Shape, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
+from lightrnn.record import replace
 
 _LENGTHS_SLOT = 4
 _CARRIES = frozenset({

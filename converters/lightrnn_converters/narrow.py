@@ -5,11 +5,12 @@ bfloat16 is computed in float32. Elements of fewer bits can be moved and cast, i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lightrnn.errors import UnsupportedError
 from lightrnn.graph import Node, TensorType
 from lightrnn.ops.narrow import NARROW
+from lightrnn.record import replace
 
 BFLOAT16 = 16
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import build
 from lightrnn.ops.narrow import NARROW
+from lightrnn.record import replace
 from lightrnn_converters import constants, dimensions, microsoft
 from lightrnn_converters.bound import record
 from lightrnn_converters.find_states import find_states

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from lightrnn.errors import UnsupportedError
 from lightrnn.format.limits import NAME_LENGTH
 from lightrnn.graph import Array, Attr, Dim, Node, TensorType
 from lightrnn.ops import build
+from lightrnn.record import replace
 from lightrnn_converters import constants, control, microsoft, sequences
 from lightrnn_converters.narrow import NarrowTensors
 from lightrnn_converters.sizes import Sizes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from lightrnn.errors import ConversionError, LightRNNError
 from lightrnn.format import ModelFile, dumps, write
 from lightrnn.graph import FLOAT32, Array, Graph, Node
 from lightrnn.model import Model
+from lightrnn.record import replace
 from lightrnn.text import parse_task
 from lightrnn_converters.crf import attach_crf
 from lightrnn_converters.feeds import SIZES, fill, shapes

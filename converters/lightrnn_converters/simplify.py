@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from lightrnn.graph import Array, Graph, Node
+from lightrnn.record import replace
 
 _STATE_SLOTS = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}
 _KEEPS_ZEROS = frozenset({

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from lightrnn.errors import VerificationError
 from lightrnn.graph import Array, Graph
 from lightrnn.model import Model
+from lightrnn.record import replace
 from lightrnn_converters.report import OutputReport, Report, compare
 from lightrnn_converters.save import to_bytes
 from lightrnn_converters.simplify import simplify

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from lightrnn.graph.check import infer
 from lightrnn.native import abi
 from lightrnn.ops import Operator
 from lightrnn.ops.lowering import Operand, Ref
+from lightrnn.record import replace
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.errors import GraphError
@@ -12,6 +12,7 @@ from lightrnn.graph import Array, Graph, Node, TensorType
 from lightrnn.graph.check import infer
 from lightrnn.ops import build
 from lightrnn.ops.control import Control, If
+from lightrnn.record import replace
 
 
 @dataclass

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lightrnn.graph import Array, Graph, Node, TensorType
 from lightrnn.ops import Operator
 from lightrnn.ops.control import Control
 from lightrnn.ops.registry import Types
+from lightrnn.record import Record, replace
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
 
 
-@dataclass(frozen=True)
-class PreparedBody:
+class PreparedBody(Record):
     """A graph inside a node, without the inputs that are constants around it.
 
     kept: the places of the inputs that are left.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from lightrnn.errors import GraphError
 from lightrnn.graph import BOOL, FLOAT32, Graph, Node, TensorType
 from lightrnn.graph.check import check
 from lightrnn.ops import Operator, build
+from lightrnn.record import Record, replace
 
 Step = tuple[Node, Operator]
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Record):
     """What softmax(MatMul(q, k') * scale, masked) is made of.
 
     keys: k' itself. mask: "" for none; with `fill` truth values, else numbers to add.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from lightrnn.graph import Array
 from lightrnn.native.abi import ALIGNMENT
 
 
-@dataclass
 class Buffer:
     """A piece of memory that a plan uses.
 
@@ -20,11 +18,16 @@ class Buffer:
     offset: its place in the arena, once laid out; one that has a place before keeps it, alone.
     """
 
-    nbytes: int
-    array: Array | None = None
-    first: int = 0
-    last: int = 0
-    offset: int = -1
+    def __init__(
+        self,
+        nbytes: int,
+        array: Array | None = None,
+        first: int = 0,
+        last: int = 0,
+        offset: int = -1,
+    ) -> None:
+        self.nbytes, self.array = nbytes, array
+        self.first, self.last, self.offset = first, last, offset
 
 
 def rounded(nbytes: int) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from lightrnn.engine.pace import Pace
 from lightrnn.graph import Array, Node, TensorType
 from lightrnn.ops import Operator
+from lightrnn.record import Record
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
@@ -69,8 +69,7 @@ class Tail(NamedTuple):
     rest: Prepared
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Record, eq=False):
     """Instructions over one arena, and the host steps between them.
 
     key: the prepared graph and the input shapes. names: the outputs, in order.
@@ -80,9 +79,9 @@ class Plan:
     the same order; None where not all states lie there.
     """
 
-    key: Hashable = field(repr=False)
+    key: Hashable
     names: tuple[str, ...]
-    nodes: tuple[Node, ...] = field(repr=False)
+    nodes: tuple[Node, ...]
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
     instructions: tuple[Instruction, ...]
@@ -91,7 +90,9 @@ class Plan:
     packed_bytes: int
     tail: Tail | None = None
     carry: int | None = None
-    alive: tuple[Array, ...] = field(default=(), repr=False)
+    alive: tuple[Array, ...] = ()
+
+    aside: ClassVar[tuple[str, ...]] = ("key", "nodes", "alive")
 
     @property
     def host_steps(self) -> tuple[Node, ...]:

@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from lightrnn.engine.plan import Plan
 from lightrnn.graph import Array, Graph, Node, TensorType
 from lightrnn.graph.check import infer
 from lightrnn.ops import Operator, build
+from lightrnn.record import replace
 
 if TYPE_CHECKING:
     from lightrnn.engine.control import PreparedBody

@@ -12,7 +12,6 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from lightrnn.errors import FormatError
 from lightrnn.format import limits
 from lightrnn.graph import MAX_RANK, MAX_SIZE, Array
+from lightrnn.record import Record
 
 ALIGNMENT = 64
 METADATA = "__metadata__"
@@ -32,8 +32,7 @@ CODES: dict[str, np.dtype[Any]] = {
 """safetensors' names of element types; bfloat16 is kept as its bits."""
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(Record):
     """A stored tensor: its safetensors type and its elements."""
 
     code: str

@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,13 +14,13 @@ from lightrnn.errors import FormatError
 from lightrnn.format import container, encodings, limits
 from lightrnn.format.schema import checked_name, graph_from_json, graph_to_json
 from lightrnn.graph import OPSET, OPSETS, Array, Graph
+from lightrnn.record import EMPTY, Record
 
 VERSION = 1
 _OURS = ("format", "version", "opset", "producer", "graphs", "text", "encodings")
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(Record):
     """What a .lrnn file holds.
 
     graphs: by name, the first is the one that runs by default; equal names of constants in
@@ -32,9 +31,9 @@ class ModelFile:
 
     graphs: Mapping[str, Graph]
     text: Mapping[str, Any] | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = EMPTY
     producer: str = "lightrnn"
-    encodings: Mapping[str, str] = field(default_factory=dict)
+    encodings: Mapping[str, str] = EMPTY
 
 
 def write(target: str | os.PathLike[str] | BinaryIO, model: ModelFile) -> None:

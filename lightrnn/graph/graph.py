@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lightrnn.graph.types import Array, TensorType
+from lightrnn.record import EMPTY, Record
 
 Attr: TypeAlias = (
     "int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Graph"
@@ -20,8 +20,7 @@ OPSETS = range(26, OPSET + 1)
 """Opsets at which every operator means the same: what files may say."""
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Record):
     """One operator call.
 
     inputs: tensor names; "" for an optional input left out.
@@ -32,7 +31,7 @@ class Node:
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    attrs: Mapping[str, Attr] = EMPTY
     origin: str = ""
 
     def __str__(self) -> str:
@@ -40,8 +39,7 @@ class Node:
         return f"{self.op} node {name!r}"
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Record):
     """A model's computation. Nodes are in an order in which they can run.
 
     inputs, outputs: tensor name to type, in the order of the model's signature.
@@ -53,7 +51,7 @@ class Graph:
     outputs: Mapping[str, TensorType]
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
-    states: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = EMPTY
 
     def walk(self) -> Iterator[Graph]:
         """This graph and all graphs that its nodes hold, each before those inside it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+
+from lightrnn.record import Record
 
 Array: TypeAlias = "np.ndarray[tuple[Any, ...], np.dtype[Any]]"
 Dim: TypeAlias = int | str | None
@@ -44,8 +45,7 @@ MAX_SIZE = 2**48
 """Elements of the largest tensor; no size may be above it either."""
 
 
-@dataclass(frozen=True)
-class TensorType:
+class TensorType(Record):
     """What is known of a tensor before it is computed.
 
     shape: None when not even the rank is known.
@@ -54,7 +54,9 @@ class TensorType:
 
     dtype: np.dtype[Any]
     shape: Shape | None
-    value: Array | None = field(default=None, compare=False, repr=False)
+    value: Array | None = None
+
+    aside: ClassVar[tuple[str, ...]] = ("value",)
 
     @staticmethod
     def of(array: Array) -> TensorType:

@@ -7,18 +7,17 @@ import functools
 import os
 import stat
 import sys
-from dataclasses import dataclass
 
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 from lightrnn.native.sources import checksum, source_hash
+from lightrnn.record import Record
 
 FILE_NAME = "lightrnn_kernels.so"
 PACKAGED = os.path.join(os.path.dirname(os.path.realpath(__file__)), FILE_NAME)
 
 
-@dataclass(frozen=True, eq=False)
-class Library:
+class Library(Record, eq=False):
     """A loaded kernel library.
 
     level: the x86-64 level that was picked for this CPU.

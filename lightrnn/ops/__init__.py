@@ -1,4 +1,4 @@
-"""What operators mean: one frozen dataclass each, imported when it is first needed."""
+"""What operators mean: one record each, imported when it is first needed."""
 
 from lightrnn.ops.registry import REGISTRY, Case, Operator, build, operator
 

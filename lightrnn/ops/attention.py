@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ def _plus(a: Dim, b: Dim) -> Dim:
     inputs="Q K V attn_mask? past_key? past_value? nonpad_kv_seqlen?",
     outputs="Y present_key? present_value? qk_matmul_output?",
 )
-@dataclass(frozen=True)
 class Attention(Operator):
     """softmax(Q · K' * scale + mask) · V for each head (ONNX Attention 25).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -14,6 +13,7 @@ from lightrnn.ops.arguments import given, maybe
 from lightrnn.ops.broadcast import walk
 from lightrnn.ops.copying import emit_copy, row_major
 from lightrnn.ops.lowering import Emitter, Operand, Ref
+from lightrnn.record import Record
 
 _PARTS = 64
 """Pieces that the work is cut into, whatever the number of threads."""
@@ -24,8 +24,7 @@ Steps = tuple[int, int, int]
 """Elements from a batch, a head and a row to the next."""
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(Record):
     """How scores are made of Q · K': the attributes of Attention that the kernel knows.
 
     left, right: window sizes, -1 for none. fill: where given, the mask's truth values say which

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,28 +48,24 @@ class Bitwise(Operator):
 
 
 @operator("BitwiseAnd", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class BitwiseAnd(Bitwise):
     def compute(self, a: Array, b: Array) -> Array:
         return np.bitwise_and(a, b)
 
 
 @operator("BitwiseOr", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class BitwiseOr(Bitwise):
     def compute(self, a: Array, b: Array) -> Array:
         return np.bitwise_or(a, b)
 
 
 @operator("BitwiseXor", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class BitwiseXor(Bitwise):
     def compute(self, a: Array, b: Array) -> Array:
         return np.bitwise_xor(a, b)
 
 
 @operator("BitShift", inputs="X Y", outputs="Z")
-@dataclass(frozen=True)
 class BitShift(Bitwise):
     """X moved by Y bits, LEFT or RIGHT; the sign fills from the left (ONNX BitShift 28)."""
 
@@ -100,7 +95,6 @@ class BitShift(Bitwise):
 
 
 @operator("BitwiseNot", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class BitwiseNot(Operator):
     kinds = "iu"
 
@@ -118,7 +112,6 @@ class BitwiseNot(Operator):
 
 
 @operator("BitCast", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class BitCast(Operator):
     """The same bytes as elements of another type of the same size (ONNX BitCast 26)."""
 

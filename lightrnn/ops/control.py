@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -78,7 +77,6 @@ class Control(Operator):
 
 
 @operator("If", inputs="cond captured*", outputs="outputs*")
-@dataclass(frozen=True)
 class If(Control):
     """One of two graphs without inputs of their own (ONNX If 25)."""
 
@@ -151,7 +149,6 @@ def settled(
 
 
 @operator("Loop", inputs="M? cond? v_initial*", outputs="v_final_and_scan_outputs*")
-@dataclass(frozen=True)
 class Loop(Control):
     """A graph run again and again (ONNX Loop 25).
 
@@ -236,7 +233,6 @@ class Loop(Control):
 
 
 @operator("Scan", inputs="initial_state_and_scan_inputs*", outputs="final_state_and_scan_outputs*")
-@dataclass(frozen=True)
 class Scan(Control):
     """A graph run for each step of its scan inputs (ONNX Scan 25).
 

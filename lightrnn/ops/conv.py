@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product as every
 from math import prod
 
@@ -53,7 +52,6 @@ def _with_bias(y: Array, b: Array | None, dtype: np.dtype[np.generic]) -> Array:
 
 
 @operator("Conv", inputs="X W B?", outputs="Y")
-@dataclass(frozen=True)
 class Conv(Operator):
     """Y[n, m] = B[m] + the correlation of X[n] with W[m] (ONNX Conv 22).
 
@@ -155,7 +153,6 @@ class Conv(Operator):
 
 
 @operator("ConvTranspose", inputs="X W B?", outputs="Y")
-@dataclass(frozen=True)
 class ConvTranspose(Operator):
     """The gradient of a convolution by its input (ONNX ConvTranspose 22).
 

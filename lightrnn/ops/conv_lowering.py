@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -14,12 +13,12 @@ from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import padded as whole_panels
 from lightrnn.ops.packing import panels
 from lightrnn.ops.windows import Axis
+from lightrnn.record import Record
 
 _ITEM = FLOAT32.itemsize
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(Record):
     """A convolution with its sizes: x [N, G * C, *S], w [G * M, C, *K], y [N, G * M, *O]."""
 
     x: Operand

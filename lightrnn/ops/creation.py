@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -28,7 +27,6 @@ from lightrnn.ops.reshaping import floats, longs
 
 
 @operator("Shape", inputs="data", outputs="shape")
-@dataclass(frozen=True)
 class ShapeOf(Operator):
     """The sizes of a tensor, from axis `start` to before `end` (ONNX Shape 25)."""
 
@@ -68,7 +66,6 @@ class ShapeOf(Operator):
 
 
 @operator("Size", inputs="data", outputs="size")
-@dataclass(frozen=True)
 class Size(Operator):
     """The number of elements (ONNX Size 25)."""
 
@@ -88,7 +85,6 @@ class Size(Operator):
 
 
 @operator("ConstantOfShape", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class ConstantOfShape(Operator):
     """One value everywhere (ONNX ConstantOfShape 25).
 
@@ -137,7 +133,6 @@ class ConstantOfShape(Operator):
 
 
 @operator("Range", inputs="start limit delta", outputs="output")
-@dataclass(frozen=True)
 class Range(Operator):
     """Numbers from start to before limit, `delta` apart (ONNX Range 27).
 
@@ -192,7 +187,6 @@ class Range(Operator):
 
 
 @operator("EyeLike", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class EyeLike(Operator):
     """Ones on diagonal `k` of a matrix of the input's shape (ONNX EyeLike 22)."""
 
@@ -223,7 +217,6 @@ class EyeLike(Operator):
 
 
 @operator("Trilu", inputs="input k?", outputs="output")
-@dataclass(frozen=True)
 class Trilu(Operator):
     """Matrices with zeros below diagonal `k`, or above it if not `upper` (ONNX Trilu 14)."""
 
@@ -258,7 +251,6 @@ class Trilu(Operator):
 
 
 @operator("OneHot", inputs="indices depth values", outputs="output")
-@dataclass(frozen=True)
 class OneHot(Operator):
     """values[1] where an index says, values[0] elsewhere, on a new axis (ONNX OneHot 11)."""
 

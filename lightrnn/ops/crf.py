@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from lightrnn.ops.registry import Case, Operator, Types, operator
 
 
 @operator("ViterbiDecode", inputs="X transitions start? end? lengths?", outputs="tags score?")
-@dataclass(frozen=True)
 class ViterbiDecode(Operator):
     """The most likely tags of each sequence (Viterbi 1967; Lafferty, McCallum, Pereira 2001).
 

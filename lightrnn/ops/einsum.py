@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -19,12 +18,12 @@ from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import padded, panels
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
+from lightrnn.record import Record
 
 _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
 
 
-@dataclass(frozen=True)
-class Equation:
+class Equation(Record):
     """Subscripts of the operands and of the output; "." stands for an ellipsis."""
 
     operands: tuple[str, ...]
@@ -49,7 +48,6 @@ class Equation:
 
 
 @operator("Einsum", inputs="Inputs rest*", outputs="Output")
-@dataclass(frozen=True)
 class Einsum(Operator):
     """The sum over axes missing in the output of products of elements (ONNX Einsum 12)."""
 
@@ -151,8 +149,7 @@ class Einsum(Operator):
         yield Case("float64", doubles, {"equation": "ij,jk->ik"})
 
 
-@dataclass(frozen=True)
-class _Product:
+class _Product(Record):
     """A product of two operands as c [batch, m, n] = a [batch, m, k] · b [batch, k, n].
 
     a_axes, b_axes, c_axes: the named axes of each in its own order; batch, m, k, n: which axes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -73,7 +72,6 @@ class Unary(Operator):
 
 
 @operator("Abs", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Abs(Unary):
     kinds = "iuf"
 
@@ -82,7 +80,6 @@ class Abs(Unary):
 
 
 @operator("Neg", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Neg(Unary):
     kinds = "if"
 
@@ -91,14 +88,12 @@ class Neg(Unary):
 
 
 @operator("Exp", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Exp(Unary):
     def compute(self, x: Array) -> Array:
         return np.exp(x)
 
 
 @operator("Log", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Log(Unary):
     domain = (0.01, 50.0)
 
@@ -107,7 +102,6 @@ class Log(Unary):
 
 
 @operator("Sqrt", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Sqrt(Unary):
     domain = (0.0, 9.0)
 
@@ -116,28 +110,24 @@ class Sqrt(Unary):
 
 
 @operator("Reciprocal", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Reciprocal(Unary):
     def compute(self, x: Array) -> Array:
         return np.asarray(1, x.dtype) / x
 
 
 @operator("Floor", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Floor(Unary):
     def compute(self, x: Array) -> Array:
         return np.floor(x)
 
 
 @operator("Ceil", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Ceil(Unary):
     def compute(self, x: Array) -> Array:
         return np.ceil(x)
 
 
 @operator("Round", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Round(Unary):
     """To the nearest whole number, halves to even."""
 
@@ -146,7 +136,6 @@ class Round(Unary):
 
 
 @operator("Sign", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Sign(Unary):
     kinds = "iuf"
 
@@ -155,7 +144,6 @@ class Sign(Unary):
 
 
 @operator("Sin", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Sin(Unary):
     domain = (-100.0, 100.0)
 
@@ -169,7 +157,6 @@ class Sin(Unary):
 
 
 @operator("Cos", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Cos(Unary):
     domain = (-100.0, 100.0)
 
@@ -183,7 +170,6 @@ class Cos(Unary):
 
 
 @operator("Tan", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Tan(Unary):
     domain = (-1.0, 1.0)
 
@@ -192,7 +178,6 @@ class Tan(Unary):
 
 
 @operator("Erf", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Erf(Unary):
     def compute(self, x: Array) -> Array:
         return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
@@ -256,28 +241,24 @@ class Arithmetic(Operator):
 
 
 @operator("Add", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Add(Arithmetic):
     def compute(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
 
 @operator("Sub", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Sub(Arithmetic):
     def compute(self, a: Array, b: Array) -> Array:
         return np.subtract(a, b)
 
 
 @operator("Mul", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Mul(Arithmetic):
     def compute(self, a: Array, b: Array) -> Array:
         return np.multiply(a, b)
 
 
 @operator("Div", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Div(Arithmetic):
     """Quotient; of whole numbers toward zero, by zero some number."""
 
@@ -289,21 +270,18 @@ class Div(Arithmetic):
 
 
 @operator("Min", inputs="data_0 rest*", outputs="min")
-@dataclass(frozen=True)
 class Min(Arithmetic):
     def compute(self, a: Array, b: Array) -> Array:
         return np.minimum(a, b)
 
 
 @operator("Max", inputs="data_0 rest*", outputs="max")
-@dataclass(frozen=True)
 class Max(Arithmetic):
     def compute(self, a: Array, b: Array) -> Array:
         return np.maximum(a, b)
 
 
 @operator("Sum", inputs="data_0 rest*", outputs="sum")
-@dataclass(frozen=True)
 class Sum(Arithmetic):
     kinds = "f"
 
@@ -318,7 +296,6 @@ class Sum(Arithmetic):
 
 
 @operator("Mean", inputs="data_0 rest*", outputs="mean")
-@dataclass(frozen=True)
 class Mean(Arithmetic):
     kinds = "f"
 
@@ -342,7 +319,6 @@ class Mean(Arithmetic):
 
 
 @operator("Mod", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Mod(Arithmetic):
     """Remainder with the sign of B, or of A if fmod is 1 (ONNX Mod 28)."""
 
@@ -363,7 +339,6 @@ class Mod(Arithmetic):
 
 
 @operator("PRelu", inputs="X slope", outputs="Y")
-@dataclass(frozen=True)
 class PRelu(Arithmetic):
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         (y,) = super().infer(inputs)
@@ -382,7 +357,6 @@ class PRelu(Arithmetic):
 
 
 @operator("Pow", inputs="X Y", outputs="Z")
-@dataclass(frozen=True)
 class Pow(Operator):
     """X to the power of Y, in the type of X."""
 
@@ -425,7 +399,6 @@ class Pow(Operator):
 
 
 @operator("Clip", inputs="input min? max?", outputs="output")
-@dataclass(frozen=True)
 class Clip(Operator):
     """Within min and max, scalars that may be left out; max wins where they cross."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -44,7 +43,6 @@ def tuples(indices: Array, sizes: Sequence[int]) -> tuple[Array, ...]:
 
 
 @operator("Gather", inputs="data indices", outputs="output")
-@dataclass(frozen=True)
 class Gather(Operator):
     """data[..., indices, ...] on one axis (ONNX Gather 13)."""
 
@@ -116,7 +114,6 @@ class Gather(Operator):
 
 
 @operator("GatherElements", inputs="data indices", outputs="output")
-@dataclass(frozen=True)
 class GatherElements(Operator):
     """output[i][j] = data[indices[i][j]][j] for axis 0, and so on (ONNX GatherElements 13)."""
 
@@ -176,7 +173,6 @@ def check_along(data: Shape, indices: Shape, axis: int) -> None:
 
 
 @operator("GatherND", inputs="data indices", outputs="output")
-@dataclass(frozen=True)
 class GatherND(Operator):
     """data[indices[..., 0], ..., indices[..., k]], after shared batch axes (ONNX GatherND 13)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -84,7 +83,6 @@ def emit_gemm(
 
 
 @operator("MatMul", inputs="A B", outputs="Y")
-@dataclass(frozen=True)
 class MatMul(Operator):
     """Matrix product with NumPy's broadcasting of leading axes (ONNX MatMul)."""
 
@@ -153,7 +151,6 @@ class MatMul(Operator):
         yield Case("int32", ints)
 
 
-@dataclass(frozen=True)
 class Linear(Operator):
     """A · B + bias with a constant matrix B [K, N] and a constant row; made by preparing only."""
 
@@ -187,7 +184,6 @@ class Linear(Operator):
 
 
 @operator("Gemm", inputs="A B C?", outputs="Y")
-@dataclass(frozen=True)
 class Gemm(Operator):
     """alpha * A' · B' + beta * C, where ' transposes if asked (ONNX Gemm)."""
 
@@ -285,7 +281,6 @@ class Gemm(Operator):
 
 
 @operator("Det", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Det(Operator):
     """Determinants of square matrices, [..., M, M] to [...] (ONNX Det 22)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,7 +42,6 @@ def _check_gate(t: TensorType | None, sizes: tuple[Dim, ...], what: str) -> None
     inputs="query key value past_state? decay? beta?",
     outputs="output present_state?",
 )
-@dataclass(frozen=True)
 class LinearAttention(Operator):
     """A matrix of state for each head, updated and read at each step (ONNX LinearAttention 27).
 
@@ -148,7 +146,6 @@ class LinearAttention(Operator):
     inputs="input weight bias? past_state?",
     outputs="output present_state?",
 )
-@dataclass(frozen=True)
 class CausalConvWithState(Operator):
     """Each channel's correlation with its kernel over this step and those before (ONNX 27).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +67,6 @@ class Comparison(Operator):
 
 
 @operator("Equal", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Equal(Comparison):
     def compute(self, a: Array, b: Array) -> Array:
         return np.equal(a, b)
@@ -80,7 +78,6 @@ class Equal(Comparison):
 
 
 @operator("Less", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Less(Comparison):
     kinds = "iuf"
 
@@ -89,7 +86,6 @@ class Less(Comparison):
 
 
 @operator("LessOrEqual", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class LessOrEqual(Comparison):
     kinds = "iuf"
 
@@ -98,7 +94,6 @@ class LessOrEqual(Comparison):
 
 
 @operator("Greater", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Greater(Comparison):
     kinds = "iuf"
 
@@ -107,7 +102,6 @@ class Greater(Comparison):
 
 
 @operator("GreaterOrEqual", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
     kinds = "iuf"
 
@@ -151,28 +145,24 @@ def _require_bool(inputs: Types) -> None:
 
 
 @operator("And", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class And(Logical):
     def compute(self, a: Array, b: Array) -> Array:
         return np.logical_and(a, b)
 
 
 @operator("Or", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Or(Logical):
     def compute(self, a: Array, b: Array) -> Array:
         return np.logical_or(a, b)
 
 
 @operator("Xor", inputs="A B", outputs="C")
-@dataclass(frozen=True)
 class Xor(Logical):
     def compute(self, a: Array, b: Array) -> Array:
         return np.logical_xor(a, b)
 
 
 @operator("Not", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Not(Operator):
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         _require_bool(inputs)
@@ -217,14 +207,12 @@ class FloatTest(Operator):
 
 
 @operator("IsNaN", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class IsNaN(FloatTest):
     def compute(self, x: Array) -> Array:
         return np.isnan(x)
 
 
 @operator("IsInf", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class IsInf(FloatTest):
     detect_negative: int = 1
     detect_positive: int = 1
@@ -241,7 +229,6 @@ class IsInf(FloatTest):
 
 
 @operator("Where", inputs="condition X Y", outputs="output")
-@dataclass(frozen=True)
 class Where(Operator):
     """X where the condition holds, else Y; all broadcast."""
 
@@ -295,7 +282,6 @@ def _emit_cast(emit: Emitter, x: Operand, y: Operand) -> bool:
 
 
 @operator("Cast", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Cast(Operator):
     """Another element type, `to` by its ONNX number (ONNX Cast 28).
 
@@ -360,7 +346,6 @@ class Cast(Operator):
 
 
 @operator("CastLike", inputs="input target_type", outputs="output")
-@dataclass(frozen=True)
 class CastLike(Operator):
     """The element type of another tensor."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -28,7 +27,6 @@ from lightrnn.ops.reshaping import floats, longs
 
 
 @operator("Transpose", inputs="data", outputs="transposed")
-@dataclass(frozen=True)
 class Transpose(Operator):
     """Axes in another order: `perm`, or reversed (ONNX Transpose 25)."""
 
@@ -86,7 +84,6 @@ class Transpose(Operator):
 
 
 @operator("Concat", inputs="inputs rest*", outputs="concat_result")
-@dataclass(frozen=True)
 class Concat(Operator):
     """Tensors one after the other along an axis (ONNX Concat 13)."""
 
@@ -153,7 +150,6 @@ class Concat(Operator):
 
 
 @operator("Split", inputs="input split?", outputs="output rest*")
-@dataclass(frozen=True)
 class Split(Operator):
     """Parts of an axis: of the sizes `split`, or `num_outputs` equal ones (ONNX Split 18)."""
 
@@ -245,7 +241,6 @@ class Split(Operator):
 
 
 @operator("Expand", inputs="input shape", outputs="output")
-@dataclass(frozen=True)
 class Expand(Operator):
     """The input broadcast with a shape, in both directions (ONNX Expand 13)."""
 
@@ -295,7 +290,6 @@ class Expand(Operator):
 
 
 @operator("Tile", inputs="input repeats", outputs="output")
-@dataclass(frozen=True)
 class Tile(Operator):
     """The input repeated along each axis (ONNX Tile 13)."""
 

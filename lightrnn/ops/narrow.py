@@ -6,16 +6,15 @@ it, by its number in ONNX (TensorProto.DataType).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from lightrnn.graph import FLOAT32, Array
+from lightrnn.record import Record
 
 
-@dataclass(frozen=True)
-class Float:
+class Float(Record):
     """A float type. mantissa: its bits, the hidden one apart; lowest: the smallest exponent.
 
     largest: the largest finite value. beyond: what larger values become if they do not saturate.
@@ -47,8 +46,7 @@ class Float:
         return (y if self.signed_zero else y + 0.0).astype(FLOAT32)
 
 
-@dataclass(frozen=True)
-class Power:
+class Power(Record):
     """float8e8m0: 2 to the power of -127 to 127, or NaN."""
 
     name: str
@@ -68,8 +66,7 @@ class Power:
         return np.where(np.isnan(x) | (x < 0), np.nan, y).astype(FLOAT32)
 
 
-@dataclass(frozen=True)
-class Integer:
+class Integer(Record):
     """An integer type of a few bits."""
 
     name: str

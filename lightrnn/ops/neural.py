@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -19,14 +18,12 @@ from lightrnn.ops.registry import Case, Operator, Types, operator
 
 
 @operator("Tanh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Tanh(Unary):
     def compute(self, x: Array) -> Array:
         return np.tanh(x)
 
 
 @operator("Sigmoid", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Sigmoid(Unary):
     def compute(self, x: Array) -> Array:
         e = np.exp(-np.abs(x))
@@ -34,7 +31,6 @@ class Sigmoid(Unary):
 
 
 @operator("Relu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Relu(Unary):
     kinds = "if"
 
@@ -43,28 +39,24 @@ class Relu(Unary):
 
 
 @operator("Softplus", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Softplus(Unary):
     def compute(self, x: Array) -> Array:
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 @operator("Softsign", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Softsign(Unary):
     def compute(self, x: Array) -> Array:
         return x / (1 + np.abs(x))
 
 
 @operator("Mish", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Mish(Unary):
     def compute(self, x: Array) -> Array:
         return x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 @operator("HardSwish", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class HardSwish(Unary):
     def compute(self, x: Array) -> Array:
         return x * np.clip(x / 6 + 0.5, 0, 1)
@@ -83,7 +75,6 @@ class Parametric(Unary):
 
 
 @operator("LeakyRelu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class LeakyRelu(Parametric):
     alpha: float = 0.01
 
@@ -96,7 +87,6 @@ class LeakyRelu(Parametric):
 
 
 @operator("Elu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Elu(Parametric):
     alpha: float = 1.0
 
@@ -109,7 +99,6 @@ class Elu(Parametric):
 
 
 @operator("Celu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Celu(Parametric):
     alpha: float = 1.0
 
@@ -126,7 +115,6 @@ class Celu(Parametric):
 
 
 @operator("Selu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Selu(Parametric):
     alpha: float = 1.67326319217681884765625
     gamma: float = 1.05070102214813232421875
@@ -142,7 +130,6 @@ class Selu(Parametric):
 
 
 @operator("HardSigmoid", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class HardSigmoid(Parametric):
     alpha: float = 0.2
     beta: float = 0.5
@@ -158,7 +145,6 @@ class HardSigmoid(Parametric):
 
 
 @operator("ThresholdedRelu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class ThresholdedRelu(Parametric):
     alpha: float = 1.0
 
@@ -171,7 +157,6 @@ class ThresholdedRelu(Parametric):
 
 
 @operator("Swish", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Swish(Parametric):
     alpha: float = 1.0
 
@@ -184,7 +169,6 @@ class Swish(Parametric):
 
 
 @operator("Gelu", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class Gelu(Unary):
     """Gaussian error linear unit; approximate "none" or "tanh"."""
 
@@ -208,7 +192,6 @@ class Gelu(Unary):
 
 
 @operator("SwiGLU", inputs="A B", outputs="Y")
-@dataclass(frozen=True)
 class SwiGLU(Operator):
     """A * sigmoid(alpha * A) * B, of one shape (ONNX SwiGLU 28)."""
 

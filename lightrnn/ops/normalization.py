@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -19,7 +18,6 @@ from lightrnn.ops.registry import Case, Operator, Types, operator
 
 
 @operator("LayerNormalization", inputs="X Scale B?", outputs="Y Mean? InvStdDev?")
-@dataclass(frozen=True)
 class LayerNormalization(Operator):
     """(X - mean) / sqrt(variance + epsilon) * Scale + B over the axes from `axis` on."""
 
@@ -136,7 +134,6 @@ def _per_channel(values: Array, rank: int) -> Array:
 
 
 @operator("BatchNormalization", inputs="X scale B input_mean input_var", outputs="Y")
-@dataclass(frozen=True)
 class BatchNormalization(Operator):
     """(X - mean) / sqrt(var + epsilon) * scale + B for each channel; inference only."""
 
@@ -201,7 +198,6 @@ class BatchNormalization(Operator):
 
 
 @operator("InstanceNormalization", inputs="input scale B", outputs="output")
-@dataclass(frozen=True)
 class InstanceNormalization(Operator):
     """Each channel of each instance by its own mean and variance."""
 
@@ -235,7 +231,6 @@ class InstanceNormalization(Operator):
 
 
 @operator("GroupNormalization", inputs="X scale bias", outputs="Y")
-@dataclass(frozen=True)
 class GroupNormalization(Operator):
     """Each group of channels of each instance by its own mean and variance (ONNX 21)."""
 

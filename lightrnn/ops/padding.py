@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +28,6 @@ MODES = ("constant", "reflect", "edge", "wrap")
 
 
 @operator("Pad", inputs="data pads constant_value? axes?", outputs="output")
-@dataclass(frozen=True)
 class Pad(Operator):
     """Elements before and after each axis; negative numbers take some off (ONNX Pad 25)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
@@ -21,7 +20,6 @@ from lightrnn.ops.windows import Axis, Windows, known, padded, windows
 Attrs = dict[str, Attr]
 
 
-@dataclass(frozen=True)
 class Pool(Operator):
     """The base of pools with windows."""
 
@@ -63,7 +61,6 @@ def _flat(seen: Array, rank: int) -> Array:
 
 
 @operator("MaxPool", inputs="X", outputs="Y Indices?")
-@dataclass(frozen=True)
 class MaxPool(Pool):
     """The largest element of each window, and its place in X (ONNX MaxPool 22).
 
@@ -109,7 +106,6 @@ class MaxPool(Pool):
 
 
 @operator("AveragePool", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class AveragePool(Pool):
     """The mean of each window, with or without the padding in it (ONNX AveragePool 22)."""
 
@@ -190,7 +186,6 @@ class GlobalPool(Operator):
 
 
 @operator("GlobalAveragePool", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class GlobalAveragePool(GlobalPool):
     """The mean over all spatial axes (ONNX GlobalAveragePool 22)."""
 
@@ -206,7 +201,6 @@ class GlobalAveragePool(GlobalPool):
 
 
 @operator("GlobalMaxPool", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class GlobalMaxPool(GlobalPool):
     """The largest element over all spatial axes (ONNX GlobalMaxPool 22)."""
 
@@ -225,7 +219,6 @@ def _norm(x: Array, axis: int | tuple[int, ...], p: int, keepdims: bool = False)
 
 
 @operator("LpPool", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class LpPool(Pool):
     """The p-norm of each window (ONNX LpPool 22)."""
 
@@ -251,7 +244,6 @@ class LpPool(Pool):
 
 
 @operator("GlobalLpPool", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class GlobalLpPool(GlobalPool):
     """The p-norm over all spatial axes (ONNX GlobalLpPool 22)."""
 

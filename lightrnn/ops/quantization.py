@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,6 @@ def spread(value: Array, shape: tuple[int, ...], axis: int, block_size: int) -> 
     return value.take(np.arange(shape[axis]) // block_size, axis)
 
 
-@dataclass(frozen=True)
 class Quantization(Operator):
     """What QuantizeLinear and DequantizeLinear share: one scale for all, an axis, or blocks."""
 
@@ -84,7 +82,6 @@ class Quantization(Operator):
 
 
 @operator("QuantizeLinear", inputs="x y_scale y_zero_point?", outputs="y")
-@dataclass(frozen=True)
 class QuantizeLinear(Quantization):
     """saturate(round(x / y_scale) + y_zero_point), halves to even (ONNX QuantizeLinear 25).
 
@@ -151,7 +148,6 @@ class QuantizeLinear(Quantization):
 
 
 @operator("DequantizeLinear", inputs="x x_scale x_zero_point?", outputs="y")
-@dataclass(frozen=True)
 class DequantizeLinear(Quantization):
     """(x - x_zero_point) * x_scale (ONNX DequantizeLinear 25).
 
@@ -196,7 +192,6 @@ class DequantizeLinear(Quantization):
 
 
 @operator("DynamicQuantizeLinear", inputs="x", outputs="y y_scale y_zero_point")
-@dataclass(frozen=True)
 class DynamicQuantizeLinear(Operator):
     """uint8 with a scale and zero point that cover all of x and 0 (ONNX 11)."""
 

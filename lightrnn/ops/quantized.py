@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -48,7 +47,6 @@ def _requantized(total: Array, factor: Array, zero: Array) -> Array:
 
 
 @operator("MatMulInteger", inputs="A B a_zero_point? b_zero_point?", outputs="Y")
-@dataclass(frozen=True)
 class MatMulInteger(Operator):
     """(A - a_zero_point) · (B - b_zero_point) in int32 (ONNX 10).
 
@@ -90,7 +88,6 @@ class MatMulInteger(Operator):
     inputs="a a_scale a_zero_point b b_scale b_zero_point y_scale y_zero_point",
     outputs="y",
 )
-@dataclass(frozen=True)
 class QLinearMatMul(Operator):
     """A product of quantised matrices, quantised (ONNX QLinearMatMul 21)."""
 
@@ -133,7 +130,6 @@ def _check_bytes(inputs: Types, pairs: tuple[tuple[int, int], ...]) -> None:
         same_dtype((given(inputs, k), maybe(inputs, zero)), "an input and its zero point")
 
 
-@dataclass(frozen=True)
 class _Convolution(Conv):
     """The sums of a convolution of bytes; X is centred before its padding, which is 0."""
 
@@ -145,7 +141,7 @@ class _Convolution(Conv):
         return False
 
     def _conv(self) -> Conv:
-        return Conv(**{f.name: getattr(self, f.name) for f in fields(Conv)})
+        return Conv(**{name: getattr(self, name) for name in Conv.fields})
 
     def _types(self, x: TensorType, w: TensorType, b: TensorType | None) -> TensorType:
         wide = [None if t is None else TensorType(INT32, t.shape) for t in (x, w, b)]
@@ -160,7 +156,6 @@ class _Convolution(Conv):
 
 
 @operator("ConvInteger", inputs="x w x_zero_point? w_zero_point?", outputs="y")
-@dataclass(frozen=True)
 class ConvInteger(_Convolution):
     """A convolution of bytes in int32 (ONNX ConvInteger 10)."""
 
@@ -189,7 +184,6 @@ class ConvInteger(_Convolution):
     inputs="x x_scale x_zero_point w w_scale w_zero_point y_scale y_zero_point B?",
     outputs="y",
 )
-@dataclass(frozen=True)
 class QLinearConv(_Convolution):
     """A convolution of quantised tensors, quantised (ONNX QLinearConv 10).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,7 +20,6 @@ Cell = Callable[[Array, tuple[Array, ...]], tuple[Array, ...]]
 """Inputs' share of the gates [N, G * H] and the states before a step, to the states after it."""
 
 
-@dataclass(frozen=True)
 class Recurrent(Operator):
     """What the three operators share: direction, layout, lengths, states, activations, clip.
 
@@ -297,7 +295,6 @@ def _check_lengths(lengths: Array, time: int) -> None:
 
 
 @operator("RNN", inputs="X W R B? sequence_lens? initial_h?", outputs="Y? Y_h?")
-@dataclass(frozen=True)
 class RNN(Recurrent):
     """Elman network: h = f(x·Wᵀ + h·Rᵀ + b) (ONNX RNN)."""
 
@@ -317,7 +314,6 @@ class RNN(Recurrent):
 
 
 @operator("GRU", inputs="X W R B? sequence_lens? initial_h?", outputs="Y? Y_h?")
-@dataclass(frozen=True)
 class GRU(Recurrent):
     """Gated recurrent unit, gates z, r, h (ONNX GRU).
 
@@ -357,7 +353,6 @@ class GRU(Recurrent):
     inputs="X W R B? sequence_lens? initial_h? initial_c? P? projection?",
     outputs="Y? Y_h? Y_c?",
 )
-@dataclass(frozen=True)
 class LSTM(Recurrent):
     """Long short-term memory, gates i, o, f, c, with peepholes P of i, o, f (ONNX LSTM).
 

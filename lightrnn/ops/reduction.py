@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -39,7 +38,6 @@ def without(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
     return tuple(d for k, d in enumerate(shape) if k not in axes)
 
 
-@dataclass(frozen=True)
 class Reduction(Operator):
     """Over the axes given, over all without any (or over none if noop_with_empty_axes)."""
 
@@ -123,21 +121,18 @@ SLOTS: dict[str, Any] = {"inputs": "data axes?", "outputs": "reduced"}
 
 
 @operator("ReduceSum", **SLOTS)
-@dataclass(frozen=True)
 class ReduceSum(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.sum(x, axis=axes, dtype=x.dtype)
 
 
 @operator("ReduceMean", **SLOTS)
-@dataclass(frozen=True)
 class ReduceMean(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.asarray(np.mean(x, axis=axes))
 
 
 @operator("ReduceMax", **SLOTS)
-@dataclass(frozen=True)
 class ReduceMax(Reduction):
     kinds = "biuf"
 
@@ -146,7 +141,6 @@ class ReduceMax(Reduction):
 
 
 @operator("ReduceMin", **SLOTS)
-@dataclass(frozen=True)
 class ReduceMin(Reduction):
     kinds = "biuf"
 
@@ -155,35 +149,30 @@ class ReduceMin(Reduction):
 
 
 @operator("ReduceProd", **SLOTS)
-@dataclass(frozen=True)
 class ReduceProd(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.prod(x, axis=axes, dtype=x.dtype)
 
 
 @operator("ReduceSumSquare", **SLOTS)
-@dataclass(frozen=True)
 class ReduceSumSquare(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.sum(x * x, axis=axes, dtype=x.dtype)
 
 
 @operator("ReduceL1", **SLOTS)
-@dataclass(frozen=True)
 class ReduceL1(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.sum(np.abs(x), axis=axes, dtype=x.dtype)
 
 
 @operator("ReduceL2", **SLOTS)
-@dataclass(frozen=True)
 class ReduceL2(Reduction):
     def compute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return np.sqrt(np.sum(x * x, axis=axes, dtype=x.dtype))
 
 
 @operator("ReduceLogSum", **SLOTS)
-@dataclass(frozen=True)
 class ReduceLogSum(Reduction):
     kinds = "f"
 
@@ -192,7 +181,6 @@ class ReduceLogSum(Reduction):
 
 
 @operator("ReduceLogSumExp", **SLOTS)
-@dataclass(frozen=True)
 class ReduceLogSumExp(Reduction):
     kinds = "f"
 
@@ -213,7 +201,6 @@ def highest(dtype: np.dtype[Any]) -> Any:
     return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
-@dataclass(frozen=True)
 class ArgReduction(Operator):
     """The place of an extreme along an axis; the first, or the last if select_last_index."""
 
@@ -267,20 +254,17 @@ class ArgReduction(Operator):
 
 
 @operator("ArgMax", inputs="data", outputs="reduced")
-@dataclass(frozen=True)
 class ArgMax(ArgReduction):
     def compute(self, x: Array, axis: int) -> Array:
         return np.asarray(np.argmax(x, axis))
 
 
 @operator("ArgMin", inputs="data", outputs="reduced")
-@dataclass(frozen=True)
 class ArgMin(ArgReduction):
     def compute(self, x: Array, axis: int) -> Array:
         return np.asarray(np.argmin(x, axis))
 
 
-@dataclass(frozen=True)
 class Cumulative(Operator):
     """Running results along an axis; exclusive leaves the element itself out, reverse runs back."""
 
@@ -326,7 +310,6 @@ class Cumulative(Operator):
 
 
 @operator("CumSum", inputs="x axis", outputs="y")
-@dataclass(frozen=True)
 class CumSum(Cumulative):
     neutral = 0
 
@@ -335,7 +318,6 @@ class CumSum(Cumulative):
 
 
 @operator("CumProd", inputs="x axis", outputs="y")
-@dataclass(frozen=True)
 class CumProd(Cumulative):
     neutral = 1
 

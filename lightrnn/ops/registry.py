@@ -1,4 +1,4 @@
-"""The operator registry: one frozen dataclass an operator, its fields the ONNX attributes."""
+"""The operator registry: one record an operator, its fields the ONNX attributes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,13 +15,13 @@ from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Graph, Node, TensorType
 from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
+from lightrnn.record import EMPTY, REQUIRED, Record
 
 Types = Sequence[TensorType | None]
 """Types of a node's inputs; None for an optional input left out."""
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Record):
     """Inputs and attributes to try an operator on; no expected values.
 
     outputs: which outputs to ask for, by name; empty for all of them.
@@ -30,7 +29,7 @@ class Case:
 
     name: str
     inputs: tuple[Array | None, ...]
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    attrs: Mapping[str, Attr] = EMPTY
     outputs: tuple[str, ...] = ()
 
 
@@ -62,10 +61,10 @@ class Slots(NamedTuple):
                 raise GraphError(f"{node}: required input {name!r} is left out")
 
 
-class Operator:
+class Operator(Record):
     """The base of every operator.
 
-    Subclasses are frozen dataclasses whose fields are the ONNX attributes with their defaults;
+    The fields of a subclass are the ONNX attributes with their defaults;
     `__post_init__` refuses attribute values that the operator does not know.
     """
 
@@ -140,7 +139,7 @@ T = TypeVar("T", bound=type[Operator])
 
 
 def operator(name: str, *, inputs: str, outputs: str) -> typing.Callable[[T], T]:
-    """Register a dataclass as the operator `name`; slots are written as in `Slots.parse`."""
+    """Register a class as the operator `name`; slots are written as in `Slots.parse`."""
 
     def register(cls: T) -> T:
         cls.name, cls.inputs, cls.outputs = name, Slots.parse(inputs), Slots.parse(outputs)
@@ -163,10 +162,10 @@ def build(node: Node) -> Operator:
     if unknown := sorted(set(node.attrs) - set(known)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
     values: dict[str, Any] = {}
-    for name, spec in known.items():
+    for name, default in known.items():
         if name in node.attrs:
             values[name] = _coerce(node, name, node.attrs[name], hints[name])
-        elif spec.default is MISSING and spec.default_factory is MISSING:
+        elif default is REQUIRED:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
         made = cls(**values)
@@ -178,10 +177,10 @@ def build(node: Node) -> Operator:
 
 
 @functools.cache
-def _attributes(op: str) -> tuple[dict[str, Field[Any]], dict[str, Any]]:
-    """A registered operator's fields and their types, by name."""
+def _attributes(op: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Defaults and types of a registered operator's fields, by name."""
     cls = REGISTRY[op]
-    return {f.name: f for f in fields(cls)}, typing.get_type_hints(cls)  # type: ignore[arg-type]
+    return cls.fields, typing.get_type_hints(cls)
 
 
 def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,7 +48,6 @@ class Reshaping(Operator):
 
 
 @operator("Identity", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Identity(Reshaping):
     """The input (ONNX Identity 25)."""
 
@@ -65,7 +63,6 @@ class Identity(Reshaping):
 
 
 @operator("Dropout", inputs="data ratio? training_mode?", outputs="output mask?")
-@dataclass(frozen=True)
 class Dropout(Operator):
     """The input, and a mask of ones: inference only (ONNX Dropout 22)."""
 
@@ -109,7 +106,6 @@ class Dropout(Operator):
 
 
 @operator("Reshape", inputs="data shape", outputs="reshaped")
-@dataclass(frozen=True)
 class Reshape(Reshaping):
     """The elements in another shape; 0 copies a size and -1 is what is left (ONNX Reshape 25)."""
 
@@ -187,7 +183,6 @@ def _text(shape: Shape | None) -> str:
 
 
 @operator("Flatten", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Flatten(Reshaping):
     """A matrix of the axes before `axis` and those from it on (ONNX Flatten 25)."""
 
@@ -213,7 +208,6 @@ class Flatten(Reshaping):
 
 
 @operator("Squeeze", inputs="data axes?", outputs="squeezed")
-@dataclass(frozen=True)
 class Squeeze(Reshaping):
     """Without axes of size 1: those named, or all of them (ONNX Squeeze 25)."""
 
@@ -256,7 +250,6 @@ class Squeeze(Reshaping):
 
 
 @operator("Unsqueeze", inputs="data axes", outputs="expanded")
-@dataclass(frozen=True)
 class Unsqueeze(Reshaping):
     """With axes of size 1 put in, numbered as in the output (ONNX Unsqueeze 25).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from lightrnn.ops.reshaping import floats
 
 
 @operator("RotaryEmbedding", inputs="X cos_cache sin_cache position_ids?", outputs="Y")
-@dataclass(frozen=True)
 class RotaryEmbedding(Operator):
     """Pairs (a, b) become (cos a - sin b, sin a + cos b) (ONNX RotaryEmbedding 23).
 

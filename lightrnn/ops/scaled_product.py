@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,7 +29,6 @@ def _four_dimensional(x: Operand, rank: int) -> Operand:
     return x._replace(type=TensorType(x.type.dtype, wide))
 
 
-@dataclass(frozen=True)
 class ScaledProduct(Operator):
     """MatMul, Mul, masking, Softmax and MatMul with ONNX's broadcasting.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,7 +17,6 @@ from lightrnn.ops.reshaping import floats
 
 
 @operator("RMSNormalization", inputs="X scale", outputs="Y")
-@dataclass(frozen=True)
 class RMSNormalization(Operator):
     """X / sqrt(mean of squares + epsilon) * scale over the axes from `axis` on (ONNX 23).
 
@@ -73,7 +71,6 @@ class RMSNormalization(Operator):
 
 
 @operator("LpNormalization", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class LpNormalization(Operator):
     """The input divided by its norm along an axis, 0 where that is 0 (ONNX 22). p: 1 or 2."""
 
@@ -109,7 +106,6 @@ class LpNormalization(Operator):
 
 
 @operator("LRN", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class LRN(Operator):
     """X / (bias + alpha / size * the sum of squares of `size` channels around) ** beta."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ def _update(data: Array, index: tuple[Array, ...], updates: Array, reduction: st
 
 
 @operator("ScatterElements", inputs="data indices updates", outputs="output")
-@dataclass(frozen=True)
 class ScatterElements(Operator):
     """output[indices[i][j]][j] = updates[i][j] for axis 0, and so on (ONNX ScatterElements 18)."""
 
@@ -87,7 +85,6 @@ class ScatterElements(Operator):
 
 
 @operator("ScatterND", inputs="data indices updates", outputs="output")
-@dataclass(frozen=True)
 class ScatterND(Operator):
     """output[indices[..., 0], ..., indices[..., k]] = updates (ONNX ScatterND 18)."""
 
@@ -136,7 +133,6 @@ class ScatterND(Operator):
 
 
 @operator("TensorScatter", inputs="past_cache update write_indices?", outputs="present_cache")
-@dataclass(frozen=True)
 class TensorScatter(Operator):
     """A cache with `update` written into each sample's steps from its index on (ONNX 24).
 

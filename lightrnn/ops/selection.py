@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -17,7 +16,6 @@ from lightrnn.ops.reshaping import floats, longs
 
 
 @operator("TopK", inputs="X K", outputs="Values Indices")
-@dataclass(frozen=True)
 class TopK(Operator):
     """The K largest or smallest along an axis, in order; of equals the first (ONNX TopK 24)."""
 
@@ -67,7 +65,6 @@ class TopK(Operator):
 
 
 @operator("NonZero", inputs="X", outputs="Y")
-@dataclass(frozen=True)
 class NonZero(Operator):
     """Indices of the elements that are not 0: [rank, count] (ONNX NonZero 13)."""
 
@@ -89,7 +86,6 @@ class NonZero(Operator):
 
 
 @operator("Compress", inputs="input condition", outputs="output")
-@dataclass(frozen=True)
 class Compress(Operator):
     """Slices, or elements of the flat tensor, where a condition holds (ONNX Compress 11)."""
 
@@ -126,7 +122,6 @@ class Compress(Operator):
 
 
 @operator("ReverseSequence", inputs="input sequence_lens", outputs="Y")
-@dataclass(frozen=True)
 class ReverseSequence(Operator):
     """The first steps of each sequence in reverse, the others kept (ONNX ReverseSequence 10)."""
 
@@ -189,7 +184,6 @@ class ReverseSequence(Operator):
 
 
 @operator("Unique", inputs="X", outputs="Y indices? inverse_indices? counts?")
-@dataclass(frozen=True)
 class Unique(Operator):
     """Different elements, or parts along `axis`: sorted, or as they first occur (ONNX Unique 28).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,7 +42,6 @@ def _check_parts(t: TensorType, least: int, what: str) -> None:
 
 
 @operator("DFT", inputs="input dft_length? axis?", outputs="output")
-@dataclass(frozen=True)
 class DFT(Operator):
     """The discrete Fourier transform along an axis (ONNX DFT 20).
 
@@ -111,7 +109,6 @@ class DFT(Operator):
 
 
 @operator("STFT", inputs="signal frame_step window? frame_length?", outputs="output")
-@dataclass(frozen=True)
 class STFT(Operator):
     """Transforms of windowed frames: [N, L, 1 or 2] to [N, frames, bins, 2] (ONNX STFT 17)."""
 
@@ -186,7 +183,6 @@ _NAMES = ("num_mel_bins", "dft_length", "sample_rate")
     inputs="num_mel_bins dft_length sample_rate lower_edge_hertz upper_edge_hertz",
     outputs="output",
 )
-@dataclass(frozen=True)
 class MelWeightMatrix(Operator):
     """Triangles on the mel scale, [dft_length // 2 + 1, num_mel_bins] (ONNX 17)."""
 

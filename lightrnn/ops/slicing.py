@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from lightrnn.ops.copying import collapse, emit_copy, emit_view, row_major
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats, longs
+from lightrnn.record import Record
 
 _MAX, _MIN = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 _END = 2**31 - 1
@@ -40,8 +40,7 @@ def bounds(size: int, start: int, end: int, step: int) -> tuple[int, int]:
     return start, max(-((end - start) // -step), 0) if size else 0
 
 
-@dataclass(frozen=True)
-class _Range:
+class _Range(Record):
     axis: int
     start: int
     end: int
@@ -56,7 +55,6 @@ class _Range:
 
 
 @operator("Slice", inputs="data starts ends axes? steps?", outputs="output")
-@dataclass(frozen=True)
 class Slice(Operator):
     """data[start:end:step] on some axes, ends clamped (ONNX Slice 13)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -15,7 +14,6 @@ from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Case, Operator, Types, operator
 
 
-@dataclass(frozen=True)
 class Exponential(Operator):
     """Along `axis`, after the largest element is subtracted."""
 
@@ -61,7 +59,6 @@ class Exponential(Operator):
 
 
 @operator("Softmax", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Softmax(Exponential):
     """exp(x) / sum(exp(x)); a row of -inf alone gives NaN, as everywhere."""
 
@@ -72,7 +69,6 @@ class Softmax(Exponential):
 
 
 @operator("LogSoftmax", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class LogSoftmax(Exponential):
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         shifted, total = self._shifted(given(inputs))
@@ -81,7 +77,6 @@ class LogSoftmax(Exponential):
 
 
 @operator("Hardmax", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Hardmax(Operator):
     """1 at the first of the largest elements along `axis`, else 0."""
 

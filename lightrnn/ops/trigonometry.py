@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lightrnn.graph import Array
@@ -12,21 +10,18 @@ from lightrnn.ops.registry import operator
 
 
 @operator("Sinh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Sinh(Unary):
     def compute(self, x: Array) -> Array:
         return np.sinh(x)
 
 
 @operator("Cosh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Cosh(Unary):
     def compute(self, x: Array) -> Array:
         return np.cosh(x)
 
 
 @operator("Asin", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Asin(Unary):
     domain = (-1.0, 1.0)
 
@@ -35,7 +30,6 @@ class Asin(Unary):
 
 
 @operator("Acos", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Acos(Unary):
     domain = (-1.0, 1.0)
 
@@ -44,7 +38,6 @@ class Acos(Unary):
 
 
 @operator("Atan", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Atan(Unary):
     domain = (-9.0, 9.0)
 
@@ -53,7 +46,6 @@ class Atan(Unary):
 
 
 @operator("Asinh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Asinh(Unary):
     domain = (-9.0, 9.0)
 
@@ -62,7 +54,6 @@ class Asinh(Unary):
 
 
 @operator("Acosh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Acosh(Unary):
     domain = (1.0, 9.0)
 
@@ -71,7 +62,6 @@ class Acosh(Unary):
 
 
 @operator("Atanh", inputs="input", outputs="output")
-@dataclass(frozen=True)
 class Atanh(Unary):
     domain = (-0.99, 0.99)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -17,7 +16,6 @@ from lightrnn.ops.reshaping import floats, longs
 
 
 @operator("MaxUnpool", inputs="X I output_shape?", outputs="output")
-@dataclass(frozen=True)
 class MaxUnpool(Operator):
     """Zeros, and the elements of X at the places I (ONNX MaxUnpool 22).
 

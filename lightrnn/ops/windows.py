@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Dim
+from lightrnn.record import Record
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(Record):
     """Windows along one axis.
 
     kernel, stride, dilation: in elements. before, after: padding. count: number of windows.
@@ -38,8 +37,7 @@ def extent(kernel: int, dilation: int) -> int:
     return (kernel - 1) * dilation + 1
 
 
-@dataclass(frozen=True)
-class Windows:
+class Windows(Record):
     """The attributes that say how windows slide; empty tuples are ONNX's defaults."""
 
     kernel: tuple[int, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ from lightrnn.engine.prepare import fold, prune
 from lightrnn.errors import GraphError, InputError, UnsupportedError
 from lightrnn.graph import Array, Dim, Graph, Node, TensorType
 from lightrnn.ops.recurrent import Recurrent
+from lightrnn.record import replace
 from lightrnn.streaming.marks import Kind, Problem, Tensor
 from lightrnn.streaming.probe import Axes, dimension, examine, find, input_axes, layers
 from lightrnn.streaming.recurrence import (
