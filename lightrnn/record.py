@@ -34,17 +34,17 @@ class Record:
 
     fields: ClassVar[Mapping[str, Any]] = {}
     """The default of every field by name."""
+    annotations: ClassVar[Mapping[str, str]] = {}
+    """The type of every field by name, as it is written."""
     aside: ClassVar[tuple[str, ...]] = ()
     """Fields that take no part in equality and repr."""
 
     def __init_subclass__(cls, eq: bool = True, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = {
-            name: cls.__dict__.get(name, REQUIRED)
-            for name, kind in cls.__annotations__.items()
-            if not str(kind).startswith("ClassVar")
-        }
-        cls.fields = {**cls.fields, **own}
+        kinds = cls.__annotations__.items()
+        own = {name: kind for name, kind in kinds if not kind.startswith("ClassVar")}
+        cls.annotations = {**cls.annotations, **own}
+        cls.fields = {**cls.fields, **{n: cls.__dict__.get(n, REQUIRED) for n in own}}
         if not eq:
             cls.__eq__ = object.__eq__  # type: ignore[method-assign]
             cls.__hash__ = object.__hash__  # type: ignore[method-assign]

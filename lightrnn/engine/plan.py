@@ -38,7 +38,7 @@ class Place(NamedTuple):
     array: Array | None = None
 
 
-class NativeStep(NamedTuple):
+class NativeStep(Record):
     """The instructions [first, last) in one native call."""
 
     first: int
@@ -47,7 +47,7 @@ class NativeStep(NamedTuple):
     pace: Pace
 
 
-class HostStep(NamedTuple):
+class HostStep(Record):
     """A node that NumPy evaluates between native calls; None for slots left out or not read."""
 
     node: Node
@@ -56,7 +56,7 @@ class HostStep(NamedTuple):
     outputs: tuple[Place | None, ...]
 
 
-class Tail(NamedTuple):
+class Tail(Record):
     """What follows a node whose output shapes are known only once it has run.
 
     live: inputs of `rest` that the plan has; the others, `produced`, are the node's outputs.

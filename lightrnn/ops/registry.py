@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class Case(Record):
     outputs: tuple[str, ...] = ()
 
 
-class Slots(NamedTuple):
+class Slots(Record):
     """Input or output names: `X B? rest*` is one required, one optional, then any number."""
 
     names: tuple[str, ...]
@@ -158,13 +157,12 @@ def build(node: Node) -> Operator:
     cls = REGISTRY.get(node.op)
     if cls is None:
         raise UnsupportedError(f"{node}: operator {node.op!r} is not supported")
-    known, hints = _attributes(node.op)
-    if unknown := sorted(set(node.attrs) - set(known)):
+    if unknown := sorted(set(node.attrs) - set(cls.fields)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
     values: dict[str, Any] = {}
-    for name, default in known.items():
+    for name, default in cls.fields.items():
         if name in node.attrs:
-            values[name] = _coerce(node, name, node.attrs[name], hints[name])
+            values[name] = _coerce(node, name, node.attrs[name], _kinds(node.op)[name])
         elif default is REQUIRED:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
@@ -177,24 +175,26 @@ def build(node: Node) -> Operator:
 
 
 @functools.cache
-def _attributes(op: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Defaults and types of a registered operator's fields, by name."""
-    cls = REGISTRY[op]
-    return cls.fields, typing.get_type_hints(cls)
+def _kinds(op: str) -> dict[str, tuple[str, ...]]:
+    """What each attribute of a registered operator may be, as its annotation says."""
+    return {name: tuple(kind.split(" | ")) for name, kind in REGISTRY[op].annotations.items()}
 
 
-def _coerce(node: Node, name: str, value: Attr, hint: Any) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if option in (int, str, Graph) and type(value) is option:
-            return value
-        if typing.get_origin(option) is tuple and isinstance(value, tuple | list):
-            item = typing.get_args(option)[0]
-            if item is float and all(type(v) in (int, float) for v in value):
-                return tuple(float(v) for v in value)
-            if all(type(v) is item for v in value):
+def _coerce(node: Node, name: str, value: Attr, kinds: tuple[str, ...]) -> Any:
+    item = type(value)
+    if item is int and "int" not in kinds and "float" in kinds:
+        return float(value)  # type: ignore[arg-type]
+    if item.__name__ in kinds:
+        return value
+    if isinstance(value, tuple | list):
+        items = {type(v) for v in value}
+        for kind in _ITEMS:
+            if f"tuple[{kind.__name__}, ...]" in kinds and items <= {kind}:
                 return tuple(value)
+        if "tuple[float, ...]" in kinds and items <= {int, float}:
+            return tuple(float(v) for v in value)
     shown = "a graph" if isinstance(value, Graph) else repr(value)
     raise GraphError(f"{node}: attribute {name!r} has the value {shown} of the wrong type")
+
+
+_ITEMS = (int, float, str)
