@@ -17,9 +17,6 @@ else:
         return lambda cls: cls
 
 
-REQUIRED: Final = object()
-"""What stands for the default of a field that has none."""
-
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 """A default for fields that hold a mapping."""
 
@@ -32,10 +29,9 @@ class Record:
     a class defined with `eq=False` compares by identity. `__post_init__` runs last.
     """
 
-    fields: ClassVar[Mapping[str, Any]] = {}
-    """The default of every field by name."""
-    annotations: ClassVar[Mapping[str, str]] = {}
+    fields: ClassVar[Mapping[str, str]] = {}
     """The type of every field by name, as it is written."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
     aside: ClassVar[tuple[str, ...]] = ()
     """Fields that take no part in equality and repr."""
 
@@ -43,23 +39,24 @@ class Record:
         super().__init_subclass__(**options)
         kinds = cls.__annotations__.items()
         own = {name: kind for name, kind in kinds if not kind.startswith("ClassVar")}
-        cls.annotations = {**cls.annotations, **own}
-        cls.fields = {**cls.fields, **{n: cls.__dict__.get(n, REQUIRED) for n in own}}
+        cls.fields = {**cls.fields, **own}
+        given = {name: cls.__dict__[name] for name in own if name in cls.__dict__}
+        cls.defaults = {**cls.defaults, **given}
         if not eq:
             cls.__eq__ = object.__eq__  # type: ignore[method-assign]
             cls.__hash__ = object.__hash__  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        values = self.__dict__
-        names = iter(self.fields)
-        for value, name in zip(args, names, strict=False):
-            values[name] = value
-        for name in names:
-            values[name] = kwargs.pop(name, self.fields[name])
-        missing = [name for name in self.fields if values[name] is REQUIRED]
-        if missing or kwargs or len(args) > len(self.fields):
-            wrong = f"missing {missing}" if missing else f"too many {[*args, *kwargs]}"
-            raise TypeError(f"{type(self).__name__}({', '.join(self.fields)}): {wrong}")
+        fields = self.fields
+        values = {**self.defaults, **dict(zip(fields, args, strict=False)), **kwargs}
+        fits = len(values) == len(fields) >= len(args)
+        if not fits or (kwargs and not kwargs.keys() <= set(list(fields)[len(args) :])):
+            raise TypeError(
+                f"{type(self).__name__}({', '.join(fields)}) was given {len(args)} by place"
+                f" and by name {', '.join(kwargs) or 'none'}"
+            )
+        for name, value in values.items():
+            _assign(self, name, value)
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -86,6 +83,9 @@ class Record:
         shown = [f"{n}={getattr(self, n)!r}" for n in self.fields if n not in self.aside]
         return f"{type(self).__name__}({', '.join(shown)})"
 
+
+_assign = object.__setattr__
+"""Keeps an instance compact; a change of its `__dict__` would not."""
 
 R = TypeVar("R", bound=Record)
 

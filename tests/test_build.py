@@ -9,6 +9,7 @@ import pytest
 from lightrnn.errors import NativeError
 from lightrnn.native import abi, build, library
 from lightrnn.native.sources import checksum
+from lightrnn.record import replace
 
 
 def test_without_a_linker_the_error_names_linkers(
@@ -68,4 +69,4 @@ def test_a_kernel_that_differs_from_the_abi_is_not_built() -> None:
     pytest.importorskip("numba")
     known = abi.KERNELS["fill"]
     with pytest.raises(NativeError, match=r"kernel fill: parameters .*'target'.* the ABI says"):
-        build.load_entry(known._replace(parameters=known.parameters[::-1]))
+        build.load_entry(replace(known, parameters=known.parameters[::-1]))

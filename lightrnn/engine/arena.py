@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
 from lightrnn.graph import Array
 from lightrnn.native.abi import ALIGNMENT, ALONE
 from lightrnn.native.library import Library
+from lightrnn.record import Record
 
 MAX_FRAMES = 32
 """Plans that an arena remembers its addresses for."""
@@ -25,7 +26,7 @@ _STATUS, _SYNC, _HEAD = 0, 8, 24
 """Words at the front of a frame: status, barrier, then the program."""
 
 
-class NativeCall(NamedTuple):
+class NativeCall(Record):
     """One call of the executor. args: address of its four arguments."""
 
     args: int
@@ -33,7 +34,7 @@ class NativeCall(NamedTuple):
     pace: Pace
 
 
-class HostCall(NamedTuple):
+class HostCall(Record):
     """A host step with its tensors in place."""
 
     step: HostStep

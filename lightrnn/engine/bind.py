@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -83,15 +84,15 @@ class Binder:
         words: list[Ref | int] = []
         given = iter(args)
         now = len(self._calls) + 1
-        for p in abi.KERNELS[kernel].parameters:
-            if p.kind == "node":
+        for kind in abi.KERNELS[kernel].kinds:
+            if kind == "node":
                 words.append(self._node_number)
-            elif p.kind in abi.FILLED_IN:
+            elif kind in abi.FILLED_IN:
                 words.append(0)
-            elif p.kind == "tail":
+            elif kind == "tail":
                 break
             else:
-                words.append(self._word(next(given), p.kind, now))
+                words.append(self._word(next(given), kind, now))
         words.extend(self._word(arg, "int", now) for arg in given)
         self._calls.append((kernel, tuple(words), work, self._node))
 
@@ -217,6 +218,8 @@ class Binder:
                 buffer.last = max(buffer.last, when)
 
     def _word(self, arg: Ref | Operand | int | float | None, kind: str, now: int) -> Ref | int:
+        if type(arg) is int and kind != "float":
+            return arg
         if arg is None:
             return 0
         if isinstance(arg, Operand):
@@ -267,7 +270,7 @@ class Binder:
         self, kernel: str, words: tuple[Ref | int, ...], work: int, node: Node
     ) -> Instruction:
         if not kernel:
-            return Instruction("", (), (), (), (), 0, node)
+            return Instruction("", array("q"), (), (), (), 0, node)
         args, places = [], []
         for k, word in enumerate(words):
             if isinstance(word, Ref):
@@ -279,10 +282,10 @@ class Binder:
                     args.append(address(buffer.array) + word.offset)
             else:
                 args.append(word)
-        kinds = [p.kind for p in abi.KERNELS[kernel].parameters]
-        status = tuple(k for k, kind in enumerate(kinds) if kind == "status")
-        sync = tuple(k for k, kind in enumerate(kinds) if kind == "sync")
-        return Instruction(kernel, tuple(args), tuple(places), status, sync, work, node)
+        signature = abi.KERNELS[kernel]
+        return Instruction(
+            kernel, array("q", args), tuple(places), signature.status, signature.sync, work, node
+        )
 
     def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:
         if isinstance(step, NativeStep | HostStep):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from lightrnn.engine.pace import Pace
 from lightrnn.graph import Array, Node, TensorType
@@ -11,31 +11,41 @@ from lightrnn.ops import Operator
 from lightrnn.record import Record
 
 if TYPE_CHECKING:
+    from array import array
+
     from lightrnn.engine.prepare import Prepared
 
 
-class Instruction(NamedTuple):
+class Instruction:
     """One kernel call.
 
     args: words as the kernel reads them; those at `places` are arena offsets until an arena is
-    known, those at `fixed` kinds (status, sync) are filled in by the frame.
+    known, those at `status` and `sync` are filled in by the frame.
     """
 
-    kernel: str
-    args: tuple[int, ...]
-    places: tuple[int, ...]
-    status: tuple[int, ...]
-    sync: tuple[int, ...]
-    work: int
-    node: Node
+    __slots__ = ("args", "kernel", "node", "places", "status", "sync", "work")
+
+    def __init__(
+        self,
+        kernel: str,
+        args: array[int],
+        places: tuple[int, ...],
+        status: tuple[int, ...],
+        sync: tuple[int, ...],
+        work: int,
+        node: Node,
+    ) -> None:
+        self.kernel, self.args, self.places = kernel, args, places
+        self.status, self.sync, self.work, self.node = status, sync, work, node
 
 
-class Place(NamedTuple):
+class Place:
     """Where a tensor is found: at an arena offset, or in an array known before the run."""
 
-    type: TensorType
-    offset: int = -1
-    array: Array | None = None
+    __slots__ = ("array", "offset", "type")
+
+    def __init__(self, kind: TensorType, offset: int = -1, array: Array | None = None) -> None:
+        self.type, self.offset, self.array = kind, offset, array
 
 
 class NativeStep(Record):

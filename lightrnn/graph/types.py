@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
@@ -70,15 +70,13 @@ class TensorType(Record):
     @property
     def is_concrete(self) -> bool:
         """Whether every size is a number."""
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        return self.shape is not None and set(map(type, self.shape)) <= {int}
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The shape of a concrete type."""
-        assert self.shape is not None
-        sizes = tuple(d for d in self.shape if isinstance(d, int))
-        assert len(sizes) == len(self.shape), self
-        return sizes
+        assert self.is_concrete, self
+        return cast("tuple[int, ...]", self.shape)
 
     @property
     def fits(self) -> bool:

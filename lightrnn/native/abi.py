@@ -19,7 +19,9 @@ and without one an integer. A kernel that meets a bad value stores BAD_INDEX in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from functools import cached_property
+
+from lightrnn.record import Record
 
 ABI = 2
 """Raised whenever an argument list or the program layout changes."""
@@ -70,17 +72,32 @@ ELEMENTS = ("float32", "int64", "int32", "bool", "float64")
 """Functions and element types that kernels get by their places here."""
 
 
-class Parameter(NamedTuple):
+class Parameter(Record):
     name: str
     kind: str
 
 
-class Signature(NamedTuple):
+class Signature(Record):
     """A kernel: the module of `lightrnn.kernels` that holds it, its name, its parameters."""
 
     module: str
     name: str
     parameters: tuple[Parameter, ...]
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each parameter."""
+        return tuple(p.kind for p in self.parameters)
+
+    @cached_property
+    def status(self) -> tuple[int, ...]:
+        """Places of parameters of the kind status."""
+        return tuple(k for k, kind in enumerate(self.kinds) if kind == "status")
+
+    @cached_property
+    def sync(self) -> tuple[int, ...]:
+        """Places of parameters of the kind sync."""
+        return tuple(k for k, kind in enumerate(self.kinds) if kind == "sync")
 
     @property
     def entry(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array
 from lightrnn.native.abi import ACTIVATIONS
+from lightrnn.record import Record
 
 _ALPHAS: dict[str, float | None] = {
     "Affine": None, "LeakyRelu": 0.01, "ThresholdedRelu": 1.0, "ScaledTanh": None,
@@ -22,7 +23,7 @@ None where ONNX has no such operator.
 """
 
 
-class Activation(NamedTuple):
+class Activation(Record):
     """One activation function with its parameters."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from lightrnn.ops.packing import (
     weight_kind,
     weight_panels,
 )
+from lightrnn.record import Record
 
 _CHUNK_BYTES = 1 << 20
 """Projected inputs of one chunk of steps: small enough to stay in cache."""
@@ -26,7 +26,7 @@ _CHUNK_ROWS = 48
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
 
 
-class Slots(NamedTuple):
+class Slots(Record):
     """The operands of a recurrent node by role; None where one is left out."""
 
     x: Operand
@@ -60,7 +60,7 @@ class Slots(NamedTuple):
         )  # fmt: skip
 
 
-class Layer(NamedTuple):
+class Layer(Record):
     """A recurrent layer with its sizes. time, batch, inputs, hidden, size (of the hidden state)."""
 
     slots: Slots

@@ -14,7 +14,7 @@ from lightrnn.errors import GraphError, UnsupportedError
 from lightrnn.graph import Array, Attr, Graph, Node, TensorType
 from lightrnn.ops.catalogue import MODULE_OF
 from lightrnn.ops.lowering import Emitter, Operand
-from lightrnn.record import EMPTY, REQUIRED, Record
+from lightrnn.record import EMPTY, Record
 
 Types = Sequence[TensorType | None]
 """Types of a node's inputs; None for an optional input left out."""
@@ -160,10 +160,10 @@ def build(node: Node) -> Operator:
     if unknown := sorted(set(node.attrs) - set(cls.fields)):
         raise GraphError(f"{node}: unknown attribute {unknown[0]!r}")
     values: dict[str, Any] = {}
-    for name, default in cls.fields.items():
+    for name in cls.fields:
         if name in node.attrs:
             values[name] = _coerce(node, name, node.attrs[name], _kinds(node.op)[name])
-        elif default is REQUIRED:
+        elif name not in cls.defaults:
             raise GraphError(f"{node}: attribute {name!r} is missing")
     try:
         made = cls(**values)
@@ -177,7 +177,7 @@ def build(node: Node) -> Operator:
 @functools.cache
 def _kinds(op: str) -> dict[str, tuple[str, ...]]:
     """What each attribute of a registered operator may be, as its annotation says."""
-    return {name: tuple(kind.split(" | ")) for name, kind in REGISTRY[op].annotations.items()}
+    return {name: tuple(kind.split(" | ")) for name, kind in REGISTRY[op].fields.items()}
 
 
 def _coerce(node: Node, name: str, value: Attr, kinds: tuple[str, ...]) -> Any:
