@@ -48,7 +48,9 @@ class Record:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         fields = self.fields
-        values = {**self.defaults, **dict(zip(fields, args, strict=False)), **kwargs}
+        values = dict(self.defaults)
+        values.update(zip(fields, args, strict=False))
+        values.update(kwargs)
         fits = len(values) == len(fields) >= len(args)
         if not fits or (kwargs and not kwargs.keys() <= set(list(fields)[len(args) :])):
             raise TypeError(

@@ -18,7 +18,6 @@ from lightrnn.graph.check import infer
 from lightrnn.native import abi
 from lightrnn.ops import Operator
 from lightrnn.ops.lowering import Operand, Ref
-from lightrnn.record import replace
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
@@ -162,7 +161,7 @@ class Binder:
         outputs: list[Operand | None] = []
         for name, kind in wanted:
             if name:
-                self._allocate(name, replace(kind, value=None), before + 1)
+                self._allocate(name, TensorType(kind.dtype, kind.shape), before + 1)
             outputs.append(self._operand(name) if name else None)
         if op.lower(self, given, outputs):
             self._use([*given, *(self._operand(n) for n, _ in wanted if n)], len(self._calls))

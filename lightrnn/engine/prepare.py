@@ -128,13 +128,19 @@ class Prepared:
         """
         self.encodings = encodings or {}
         self.graph = _with_plain_constants(graph)
-        self.lasting = graph.constants.keys() if lasting is None else lasting
+        self.lasting: Collection[str] = graph.constants.keys() if lasting is None else lasting
         self._store = store
         steps = [(node, self._operator(node)) for node in self.graph.nodes]
         if any(node.op == "Softmax" for node in self.graph.nodes):
             from lightrnn.engine.fuse_attention import fuse_attention
 
             steps = fuse_attention(steps, self.graph)
+        if any(node.op == "Gather" for node in self.graph.nodes):
+            from lightrnn.engine.fuse_embedding import fuse_embedding
+
+            steps, added = fuse_embedding(steps, self.graph)
+            self.lasting = {*self.lasting, *added}
+            self.graph = replace(self.graph, constants={**self.graph.constants, **added})
         self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}

@@ -212,13 +212,25 @@ class Recurrent(Operator):
         """An activation's input within the clip."""
         return x if self.clip is None else np.clip(x, -self.clip, self.clip)
 
+    def has_kernel(self, after_x: Sequence[Operand | None]) -> bool:
+        """Whether the inputs after X are such that a kernel can run: constant float32 weights."""
+        given = dict(zip(self.inputs.names[1:], after_x, strict=False))
+        weights = [given.get(name) for name in ("W", "R", "B", "P", "projection")]
+        return all(o is None or o.value is not None for o in weights) and all(
+            o is None or o.type.dtype == FLOAT32 for o in weights
+        )
+
     def lower(
-        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+        self,
+        emit: Emitter,
+        inputs: Sequence[Operand | None],
+        outputs: Sequence[Operand | None],
+        table: Operand | None = None,
     ) -> bool:
-        slots = Slots.of(self.inputs.names, inputs, outputs)
-        fixed = (slots.w, slots.r, slots.b, slots.p, slots.projection)
-        if slots.x.type.dtype != FLOAT32 or any(o is not None and o.value is None for o in fixed):
+        """table: where X holds numbers of rows of a constant, that constant (`ops.embedded`)."""
+        if not self.has_kernel(inputs[1:]):
             return False
+        slots = Slots.of(self.inputs.names, inputs, outputs, table)
         layer = Layer.of(
             slots,
             gates=self.gates,

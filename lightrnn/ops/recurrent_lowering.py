@@ -27,7 +27,10 @@ _CHUNK_ROWS = 48
 
 
 class Slots(Record):
-    """The operands of a recurrent node by role; None where one is left out."""
+    """The operands of a recurrent node by role; None where one is left out.
+
+    table: constant rows [V, I]; then x holds their numbers, int32 [T, N], each from 0 to V - 1.
+    """
 
     x: Operand
     w: Operand
@@ -41,22 +44,24 @@ class Slots(Record):
     y: Operand | None = None
     y_h: Operand | None = None
     y_c: Operand | None = None
+    table: Operand | None = None
 
     @staticmethod
     def of(
         names: Sequence[str],
         inputs: Sequence[Operand | None],
         outputs: Sequence[Operand | None],
+        table: Operand | None = None,
     ) -> Slots:
         given = dict(zip(names, inputs, strict=False))
-        results = [*outputs, None, None, None][:3]
+        y, y_h, y_c = [*outputs, None, None, None][:3]
         x, w, r = given["X"], given["W"], given["R"]
         assert x is not None
         assert w is not None
         assert r is not None
         return Slots(
             x, w, r, given.get("B"), given.get("sequence_lens"), given.get("initial_h"),
-            given.get("initial_c"), given.get("P"), given.get("projection"), *results,
+            given.get("initial_c"), given.get("P"), given.get("projection"), y, y_h, y_c, table,
         )  # fmt: skip
 
 
@@ -92,9 +97,8 @@ class Layer(Record):
         clip: float,
         functions: tuple[tuple[Activation, ...], ...],
     ) -> Layer:
-        time, batch, inputs = slots.x.shape
-        if layout:
-            time, batch = batch, time
+        time, batch = slots.x.shape[1::-1] if layout else slots.x.shape[:2]
+        inputs = slots.w.shape[2]
         _, rows, size = slots.r.shape
         return Layer(
             slots, gates, directions, reverse, layout, clip, functions,
@@ -120,7 +124,7 @@ class Layer(Record):
 def lower_layer(
     emit: Emitter, layer: Layer, kernel: str, *, after: int = 0, coupled: int = 0
 ) -> None:
-    """Emit a layer: for each chunk of steps, x·W + bias of both directions, then the cell.
+    """Emit a layer: for each chunk of steps, x·W + bias of all directions, then the cell.
 
     kernel: rnn, gru or lstm. after: GRU's linear_before_reset. coupled: LSTM's input_forget.
     """
@@ -128,12 +132,11 @@ def lower_layer(
     rows = min(chunk, layer.time) * layer.batch
     xw = emit.scratch(layer.directions * rows * layer.width * 4)
     cell = _Cell(emit, layer, kernel, xw, after, coupled)
-    weights = _input_panels(emit, layer)
-    bias = _input_bias(emit, layer, after)
+    project = (_Product if layer.slots.table is None else _Lookup)(emit, layer, after)
     for start in range(0, layer.time, chunk):
         steps = min(chunk, layer.time - start)
         for d in range(layer.directions):
-            _project(emit, layer, d, start, steps, weights, bias, xw)
+            project.emit(d, start, steps, xw + d * steps * layer.batch * layer.width * 4)
         cell.emit(start, steps)
     if layer.time == 0:
         cell.emit(0, 0)
@@ -144,63 +147,87 @@ def _steps_of_a_chunk(layer: Layer) -> int:
     return max(_CHUNK_BYTES // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
 
 
-def _input_kind(layer: Layer) -> tuple[str, int]:
-    return weight_kind(layer.batch * min(layer.time, _steps_of_a_chunk(layer)), layer.slots.w)
+class _Product:
+    """Inputs' share of the gates as a matrix product."""
+
+    def __init__(self, emit: Emitter, layer: Layer, after: int) -> None:
+        self._emit, self._layer = emit, layer
+        rows = layer.batch * min(layer.time, _steps_of_a_chunk(layer))
+        gates = layer.gates
+        stored, self._kind = weight_kind(rows, layer.slots.w)
+        self._stored = stored
+        self._weights = emit.packed(
+            (layer.slots.w,), ("gates", gates, stored), lambda w: gate_panels(w, gates, stored)
+        )
+        b, hidden = layer.slots.b, layer.hidden
+        self._bias = None
+        if b is not None:
+            self._bias = emit.packed(
+                (b,), ("bias", gates, hidden, after), lambda v: _input_bias(v, gates, hidden, after)
+            )
+
+    def emit(self, d: int, start: int, steps: int, out: Ref) -> None:
+        """out [steps, N, G * Hp] = x·W[d] + bias[d] for the times of one chunk."""
+        layer, emit = self._layer, self._emit
+        first = _first_time(layer, d, start, steps)
+        batch, n, k = layer.batch, layer.width, layer.inputs
+        w = self._weights + d * panel_bytes(n, k, self._stored)
+        int8 = self._stored == "int8"
+        room = emit.scratch(room_bytes(steps * batch, k, "int8")) if int8 else None
+        init = None if self._bias is None else self._bias + d * n * 4
+        x, kind = layer.slots.x, self._kind
+        if layer.layout:  # one product a row, its steps `batch` rows of xw apart
+            source = x.ref + first * k * 4
+            shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind, room)
+        else:
+            source = x.ref + first * batch * k * 4
+            shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind, room)
+        emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
 
 
-def _input_panels(emit: Emitter, layer: Layer) -> Ref:
-    gates, (stored, _) = layer.gates, _input_kind(layer)
-    return emit.packed(
-        (layer.slots.w,),
-        ("gates", gates, stored),
-        lambda w: gate_panels(w, gates, stored),
-    )
+class _Lookup:
+    """Inputs' share of the gates where every row of x is one of a table: kept for each of them."""
+
+    def __init__(self, emit: Emitter, layer: Layer, after: int) -> None:
+        self._emit, self._layer = emit, layer
+        slots, gates, hidden = layer.slots, layer.gates, layer.hidden
+        assert slots.table is not None
+        self._rows = slots.table.shape[0]
+
+        def pack(table: Array, w: Array, b: Array | None = None) -> Array:
+            shares = np.matmul(table.astype(np.float64), w.astype(np.float64).swapaxes(1, 2))
+            total = np.swapaxes(padded_gates(np.swapaxes(shares, 1, 2), gates), 1, 2)
+            if b is not None:
+                total = total + _input_bias(b, gates, hidden, after)[:, None]
+            return np.ascontiguousarray(total, np.float32)
+
+        sources = (slots.table, slots.w) if slots.b is None else (slots.table, slots.w, slots.b)
+        self._shares = emit.packed(sources, ("lookup", gates, hidden, after), pack)
+
+    def emit(self, d: int, start: int, steps: int, out: Ref) -> None:
+        """out [steps, N, G * Hp] = the rows' shares in direction d for the times of one chunk."""
+        layer = self._layer
+        count = steps * layer.batch
+        numbers = layer.slots.x.ref + _first_time(layer, d, start, steps) * layer.batch * 4
+        shares = self._shares + d * self._rows * layer.width * 4
+        self._emit.call(
+            "gather_rows", shares, numbers, out, 1, self._rows, count, layer.width * 4, 0,
+            work=count * layer.width,
+        )  # fmt: skip
 
 
-def _input_bias(emit: Emitter, layer: Layer, after: int) -> Ref | None:
+def _first_time(layer: Layer, d: int, start: int, steps: int) -> int:
+    """The earliest time of a chunk of steps in direction `d`, `start` steps having been done."""
+    return layer.time - start - steps if layer.reverse or d == 1 else start
+
+
+def _input_bias(bias: Array, gates: int, hidden: int, after: int) -> Array:
     """[D, G * Hp]: biases of input and state added, but for a candidate's own (see _Cell)."""
-    b = layer.slots.b
-    if b is None:
-        return None
-    gates, hidden = layer.gates, layer.hidden
-
-    def pack(bias: Array) -> Array:
-        both = bias.reshape(len(bias), 2, gates * hidden)
-        total = both.sum(axis=1, dtype=np.float32)
-        if after:
-            total[:, 2 * hidden :] = both[:, 0, 2 * hidden :]
-        return padded_gates(total, gates)
-
-    return emit.packed((b,), ("bias", gates, hidden, after), pack)
-
-
-def _project(
-    emit: Emitter,
-    layer: Layer,
-    d: int,
-    start: int,
-    steps: int,
-    weights: Ref,
-    bias: Ref | None,
-    xw: Ref,
-) -> None:
-    """xw[d] = x·W[d] + bias[d] for the times of one chunk."""
-    backward = layer.reverse or d == 1
-    first = layer.time - start - steps if backward else start
-    batch, n, k = layer.batch, layer.width, layer.inputs
-    stored, kind = _input_kind(layer)
-    w = weights + d * panel_bytes(n, k, stored)
-    room = emit.scratch(room_bytes(steps * batch, k, stored)) if stored == "int8" else None
-    init = None if bias is None else bias + d * n * 4
-    out = xw + d * steps * batch * n * 4
-    x = layer.slots.x
-    if layer.layout:  # one product a row, its steps `batch` rows of xw apart
-        source = x.ref + first * k * 4
-        shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind, room)
-    else:
-        source = x.ref + first * batch * k * 4
-        shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind, room)
-    emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
+    both = bias.reshape(len(bias), 2, gates * hidden)
+    total = both.sum(axis=1, dtype=np.float32)
+    if after:
+        total[:, 2 * hidden :] = both[:, 0, 2 * hidden :]
+    return padded_gates(total, gates)
 
 
 class _Cell:

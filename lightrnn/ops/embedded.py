@@ -1,0 +1,67 @@
+"""A recurrent layer over rows of a constant table; made by preparing only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightrnn.graph import FLOAT32, Array, TensorType
+from lightrnn.ops.arguments import given
+from lightrnn.ops.lowering import Emitter, Operand
+from lightrnn.ops.recurrent import Recurrent
+from lightrnn.ops.registry import Operator, Slots, Types
+
+LARGEST_TABLE = 2**24
+"""Bytes of a table of projected rows: from what would not stay in a cache nothing is gained."""
+ROWS_PAY = 4
+"""A table is made once a run looks up a `ROWS_PAY`th of its rows."""
+
+
+class Embedded(Operator):
+    """`layer` with X = table[numbers]: table float32 [V, I], numbers int32 [T, N], 0 to V - 1.
+
+    Where a run has enough rows, the layer's W and B meet each row of the table once, and X is
+    never made.
+    """
+
+    name = "Embedded"
+    outputs = Slots.parse("Y? Y_h? Y_c?")
+    inputs = Slots.parse("numbers table W R B? sequence_lens? initial_h? initial_c? P? projection?")
+
+    layer: Recurrent
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        numbers, table = given(inputs), given(inputs, 1)
+        shape = None if numbers.shape is None or table.shape is None else (
+            *numbers.shape, table.shape[1]
+        )  # fmt: skip
+        return self.layer.infer((TensorType(table.dtype, shape), *inputs[2:]))
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        numbers, table = given(inputs), given(inputs, 1)
+        return self.layer.evaluate(table[numbers], *inputs[2:])
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        numbers, table, *rest = inputs
+        assert numbers is not None
+        assert table is not None
+        if not self.layer.has_kernel(rest):
+            return False
+        if self._pays(numbers, table, rest):
+            return self.layer.lower(emit, [numbers, *rest], outputs, table)
+        rows, width = table.shape
+        x = emit.scratch(numbers.size * width * 4)
+        emit.call(
+            "gather_rows", table, numbers, x, 1, rows, numbers.size, width * 4, 0,
+            work=numbers.size * width,
+        )  # fmt: skip
+        kind = TensorType(FLOAT32, (*numbers.shape, width))
+        return self.layer.lower(emit, [Operand("", kind, x), *rest], outputs)
+
+    def _pays(self, numbers: Operand, table: Operand, rest: Sequence[Operand | None]) -> bool:
+        w = given(rest)
+        directions, gates, _ = w.shape
+        rows = table.shape[0]
+        small = rows * directions * gates * 4 <= LARGEST_TABLE
+        return small and 0 < rows <= numbers.size * ROWS_PAY
