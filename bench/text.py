@@ -3,15 +3,16 @@
 Lines are words of the language identifier's test sentences, shuffled. Both engines get the same
 ids in the same batches, one after the other; the tokenizer's time is apart. Labels are compared
 with those of onnxruntime in float32. Then `lightrnn run` reads the lines from a file, and a tenth
-of them, for its peak memory. Prints a Markdown table.
+of them, for its peak memory; and once more, interrupted half-way and gone on with, for the same
+output. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,13 +111,31 @@ def measure(source: bytes, session: Any, count: int, threads: int) -> dict[str, 
     return {**{k: v / count * 1e6 for k, v in spent.items()}, "same": both.same / both.count}
 
 
-def peak_memory(model: Path, lines: Path, threads: int) -> int:
+def command(model: Path, lines: Path, output: Path, threads: int) -> list[str]:
+    """`lightrnn run`, its peak memory the last word on stderr."""
+    run = ["run", str(model), str(lines), "-o", str(output), "--threads", str(threads)]
+    return [sys.executable, "-c", PEAK, *run]
+
+
+def peak_memory(model: Path, lines: Path, output: Path, threads: int) -> int:
     """Bytes that `lightrnn run` held at most."""
-    command = [sys.executable, "-c", PEAK, "run", str(model), str(lines), "-o", os.devnull]
     found = subprocess.run(
-        [*command, "--threads", str(threads)], check=True, stderr=subprocess.PIPE, text=True
+        command(model, lines, output, threads), check=True, stderr=subprocess.PIPE, text=True
     )
     return int(found.stderr.split()[-1])
+
+
+def interrupted(model: Path, lines: Path, output: Path, half: int, threads: int) -> None:
+    """A run that is interrupted once it has written `half` bytes, and the same command again."""
+    call = [*command(model, lines, output, threads), "--resume"]
+    partial = Path(f"{output}.partial")
+    first = subprocess.Popen(call, stderr=subprocess.PIPE)
+    while first.poll() is None and not (partial.exists() and partial.stat().st_size >= half):
+        time.sleep(0.01)
+    first.send_signal(signal.SIGINT)
+    first.communicate()
+    assert first.returncode == 130, f"the run ended with {first.returncode}, not interrupted"
+    subprocess.run(call, check=True, stderr=subprocess.PIPE)
 
 
 def main() -> None:
@@ -142,8 +161,15 @@ def main() -> None:
             lines = Path(folder) / f"{count}.txt"
             with lines.open("w", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in generated(count))
-            peak = peak_memory(args.model, lines, args.threads)
-            print(f"\n`lightrnn run` on {count:,} lines: peak {peak / 1e6:.1f} MB")
+            whole, again = Path(folder) / "whole.tsv", Path(folder) / "again.tsv"
+            peak = peak_memory(args.model, lines, whole, args.threads)
+            print(f"\n`lightrnn run` on {count:,} lines: peak {peak / 1e6:.1f} MB, "
+                  f"{whole.read_bytes().count(10):,} lines of output", flush=True)  # fmt: skip
+        interrupted(args.model, lines, again, whole.stat().st_size // 2, args.threads)
+        same = whole.read_bytes() == again.read_bytes()
+        print(
+            f"\ninterrupted half-way and gone on with: {'the same' if same else 'ANOTHER'} output"
+        )
 
 
 if __name__ == "__main__":
