@@ -190,6 +190,15 @@ def _gru_reset(x, h, out, width, first, last, clip, act):
 
 
 @inlined
+def _gru_plain(x, h, h_new, inner, width, first, last):
+    """_gru_update with the usual activations, the reset gate coming after the product."""
+    for u in range(first * 16, last * 16, 16):
+        reset, keep = sigmoid(load(x, width + u)), sigmoid(load(x, u))
+        candidate = tanh(fma(reset, load(inner, u), load(x, 2 * width + u)))
+        store(h_new, u, fma(keep, load(h, u) - candidate, candidate))
+
+
+@inlined
 def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
     """One row of a GRU cell. inner: h·Rh + Rbh where the reset gate comes after it, else null."""
     for u in range(first * 16, last * 16, 16):
@@ -232,13 +241,15 @@ def _gru_step(
             kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
             width, mine_room,
         )  # fmt: skip
+    plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
         if is_active(lengths, n, t):
+            x, h, h_new = at(gates, n * 3 * width), at(old, n * width), at(new, n * width)
             inner = at(full, n * width) if after else f32(0)
-            _gru_update(
-                at(gates, n * 3 * width), at(old, n * width), at(new, n * width), inner, width,
-                first, last, clip, activations,
-            )  # fmt: skip
+            if plain:
+                _gru_plain(x, h, h_new, inner, width, first, last)
+            else:
+                _gru_update(x, h, h_new, inner, width, first, last, clip, activations)
 
 
 def gru(
