@@ -32,7 +32,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[Any]
-    reads: type = str
+    reads: type[Any] = str
     mixed: bool
     batch_size: int | None = None
 

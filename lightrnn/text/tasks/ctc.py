@@ -16,8 +16,14 @@ from lightrnn.text.decoding.beam import Search
 from lightrnn.text.decoding.ctc import greedy, prefix_beam
 from lightrnn.text.fields import Fields, tensor
 from lightrnn.text.tasks.base import (
-    IdsInput, Result, RowsInput, Task, choose, expect_shape, given_options,
-)  # fmt: skip
+    IdsInput,
+    Result,
+    RowsInput,
+    Task,
+    choose,
+    expect_shape,
+    given_options,
+)
 from lightrnn.text.tasks.features import FeaturesInput
 from lightrnn.text.tasks.probabilities import check_numbers, log_softmax
 from lightrnn.text.tokenizers import Tokenizer, parse_tokenizer
@@ -38,7 +44,7 @@ class CTCOptions:
 
 
 class Alphabet(Record):
-    """labels: by number. blank: the number of the one that stands for none. joiner: in a text."""
+    """labels: by number. blank: the number of the one that stands for none. joiner: between."""
 
     labels: tuple[str, ...]
     blank: int
@@ -46,8 +52,11 @@ class Alphabet(Record):
 
 
 class FramesOutput(Record):
-    """scores: output [N, frames, labels]. lengths: output [N], or None. as_input: whether the
-    graph says that there are as many frames as steps of the input."""
+    """What the model gives.
+
+    scores: output [N, frames, labels]. lengths: output [N], how many frames count, or None.
+    as_input: whether the graph gives the scores as many frames as the input has steps.
+    """
 
     scores: str
     lengths: str | None
@@ -55,7 +64,7 @@ class FramesOutput(Record):
 
 
 class CTC(Task):
-    """Ids [N, T] or features [N, T, F] to scores [N, frames, labels], logits or their logarithms.
+    """Ids [N, T] or features [N, T, F] to logits or log-probabilities [N, frames, labels].
 
         {"task": "ctc", "tokenizer": {...}, "labels": ["_", "a", "b"], "blank": "_",
          "ids": "ids", "lengths": "lengths", "scores": "logits", "frame_lengths": "frames",
