@@ -78,6 +78,19 @@ def halved(kind: Any = INT64) -> Graph:
     return replace(graph, outputs=outputs, nodes=nodes, constants={**graph.constants, **numbers})
 
 
+def unpacked() -> Graph:
+    """The tagger with frames up to the longest text of a batch alone."""
+    graph = tagger()
+    nodes = (
+        *(replace(n, outputs=("whole",)) if "logits" in n.outputs else n for n in graph.nodes),
+        Node("ReduceMax", ("lengths",), ("longest",)),
+        Node("Slice", ("whole", "first", "longest", "axis"), ("logits",)),
+    )
+    numbers = {"first": np.array([0]), "axis": np.array([1])}
+    outputs = {"logits": TensorType(FLOAT32, ("N", None, 3))}
+    return replace(graph, outputs=outputs, nodes=nodes, constants={**graph.constants, **numbers})
+
+
 def fixed(rows: int, steps: int) -> Graph:
     """The tagger for one shape of ids."""
     kinds = {
@@ -129,6 +142,8 @@ MODELS: dict[str, tuple[bytes, list[dict[str, Any]]]] = {
     "blank by number": (with_text(tagger(), blank=2), WANTED),
     "frame lengths": (with_text(halved(), frame_lengths="frames"), WANTED_HALVED),
     "int32 frame lengths": (with_text(halved(INT32), frame_lengths="frames"), WANTED_HALVED),
+    "frames said to be ids": (with_text(unpacked(), frame_lengths="lengths"), WANTED),
+    "unpacked to the longest": (with_text(unpacked()), WANTED),
     "unknown frames": (with_text(halved()), WANTED_HALVED),
 }  # fmt: skip
 
@@ -239,6 +254,7 @@ WITHOUT = replace(fixed(3, 24), outputs={"logits": TensorType(FLOAT32, (3, "fram
         (tagger(), {"ids": None, "features": "ids"}, "input 'ids' is int64[N, T], expected rank 3"),
         (from_features(), {"ids": None, "features": "features"}, "unknown field 'tokenizer'"),
         (tagger(), {"tokenizer": None}, "text lacks 'tokenizer'"),
+        (tagger(), {"frame_lengths": "ids"}, "no output 'ids', the graph has logits"),
         (WITHOUT, {"tokenizer": {**TEXT["tokenizer"], "max_length": 20}},
          "padded to a fixed length, so the model needs `frame_lengths`"),
     ],
@@ -289,10 +305,12 @@ def test_features_of_a_fixed_length_are_padded_up_to_it() -> None:
         pipe([np.zeros((21, FEATURES), np.float32)])
 
 
-def test_scores_of_another_size_than_the_graph_says() -> None:
-    pipe = lightrnn.pipeline(with_text(WRONG_FRAMES))
-    with pytest.raises(TextError, match=r"'logits' has shape \(1, 4, 3\), expected \(1, 8, 3\)"):
-        pipe(["abcdefgh"])
+@pytest.mark.parametrize(
+    "model", [with_text(halved(), frame_lengths="lengths"), with_text(WRONG_FRAMES)]
+)
+def test_fewer_frames_than_should_count(model: bytes) -> None:
+    with pytest.raises(DataError, match=r"4 frames in each of 1 rows .*, of which 8 should count"):
+        lightrnn.pipeline(model)(["abcdefgh"])
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,9 @@ class RowsInput:
 
         Raises TextError where the graph does not have such inputs.
         """
-        self.name, self.names = name, {name, *([] if lengths is None else [lengths])}
-        self._kind, self._lengths_name = kind, lengths
+        self.name, self.lengths = name, lengths
+        self.names = {name, *([] if lengths is None else [lengths])}
+        self._kind = kind
         self._lengths = None if lengths is None else tensor(graph.inputs, lengths, (1,), "input")
         self._longest, self._padding = longest, padding
         self._batch, self._steps = (None, None) if kind.shape is None else kind.shape[:2]
@@ -138,8 +139,8 @@ class RowsInput:
         for place, row in zip(values, rows, strict=True):
             place[: len(row)] = row
         feeds = {self.name: values}
-        if self._lengths is not None and self._lengths_name is not None:
-            feeds[self._lengths_name] = np.array(lengths, self._lengths.dtype)
+        if self._lengths is not None and self.lengths is not None:
+            feeds[self.lengths] = np.array(lengths, self._lengths.dtype)
         return feeds
 
     def check_no_others(self, graph: Graph, known: Sequence[str] = ()) -> None:

@@ -54,13 +54,12 @@ class Alphabet(Record):
 class FramesOutput(Record):
     """What the model gives.
 
-    scores: output [N, frames, labels]. lengths: output [N], how many frames count, or None.
-    as_input: whether the graph gives the scores as many frames as the input has steps.
+    scores: output [N, frames, labels]. lengths: output or input [N], how many frames of each row
+    count; None for all.
     """
 
     scores: str
     lengths: str | None
-    as_input: bool
 
 
 class CTC(Task):
@@ -71,11 +70,11 @@ class CTC(Task):
          "joiner": ""}
 
     Instead of `tokenizer` and `ids`, `features` names a float32 input; a text is then an array
-    float32 [T, F]. Of a text's frames, as many count as the output `frame_lengths` says; without
-    it as many as the text is long, where the graph gives input and scores one size. Elsewhere all
-    frames count, and only texts of equal length share a batch, without padding. A result is
-    {"text", "labels", "score"}, the score being a log-probability: with a beam of 1 of the best
-    path, else of the text, summed over the paths that were kept; with n_best
+    float32 [T, F]. `frame_lengths`, an output or the input `lengths` itself, says how many frames
+    of a text count; it is `lengths` by default where the graph gives input and scores one size.
+    Elsewhere all frames count, and only texts of equal length share a batch, without padding. A
+    result is {"text", "labels", "score"}, the score being a log-probability: with a beam of 1 of
+    the best path, else of the text, summed over the paths that were kept; with n_best
     {"n_best": [{"text", "labels", "score"}, ...]} besides.
     """
 
@@ -96,11 +95,11 @@ class CTC(Task):
         self._output, self._alphabet, self._options = output, alphabet, options
         self.labels, self.batch_size = alphabet.labels, source.batch_size
         self.reads = np.ndarray if tokenizer is None else str
-        self.mixed = source.mixed and (output.as_input or output.lengths is not None)
+        self.mixed = source.mixed and output.lengths is not None
         if source.fixed and not self.mixed:
             raise TextError(
                 f"input {source.name!r} is padded to a fixed length, so the model needs "
-                "`frame_lengths`, an output that says how many frames count"
+                "`frame_lengths` to say how many frames count"
             )
 
     @classmethod
@@ -122,16 +121,15 @@ class CTC(Task):
     def run(self, batch: Sequence[Any]) -> list[Result]:
         output = self._output
         feeds = self._source.feeds(batch, exact=not self.mixed)
-        names = [output.scores, *([] if output.lengths is None else [output.lengths])]
-        found = self._model.run(feeds, names)
-        rows, steps = feeds[self._source.name].shape[:2]
-        frames = steps if output.as_input else None
-        expect_shape(output.scores, found[output.scores], (rows, frames, len(self.labels)))
+        names = [n for n in (output.scores, output.lengths) if n and n not in feeds]
+        found = {**feeds, **self._model.run(feeds, names)}
+        rows = len(feeds[self._source.name])
+        expect_shape(output.scores, found[output.scores], (rows, None, len(self.labels)))
         scores = found[output.scores][: len(batch)]
-        if output.lengths is not None:
-            expect_shape(output.lengths, found[output.lengths], (rows,))
-            return self.decode(scores, found[output.lengths][: len(batch)].tolist())
-        return self.decode(scores, [len(item) for item in batch] if self.mixed else None)
+        if output.lengths is None:
+            return self.decode(scores)
+        expect_shape(output.lengths, found[output.lengths], (rows,))
+        return self.decode(scores, found[output.lengths][: len(batch)].tolist())
 
     def decode(self, scores: Array, lengths: Sequence[int] | None = None) -> list[Result]:
         """Results of the model's scores [N, frames, labels].
@@ -201,6 +199,8 @@ def _output(fields: Fields, graph: Graph, source: RowsInput, labels: int) -> Fra
     _, frames, count = kind.shape or (None, None, None)
     if isinstance(count, int) and count != labels:
         raise TextError(f"{labels} labels, but output {scores!r} is {kind}")
-    if lengths is not None:
+    if lengths is None and frames is not None and frames == source.steps:
+        return FramesOutput(scores, source.lengths)
+    if lengths is not None and lengths != source.lengths:
         tensor(graph.outputs, lengths, (1,), "output", (INT64, INT32))
-    return FramesOutput(scores, lengths, frames is not None and frames == source.steps)
+    return FramesOutput(scores, lengths)
