@@ -157,6 +157,19 @@ def test_the_best_path_is_that_of_each_text_alone(name: str, batch_size: int) ->
     assert any(len(one["labels"]) > 3 for one in wanted)
 
 
+def test_a_model_without_lengths_gets_no_padding() -> None:
+    steps = {"features": TensorType(FLOAT32, ("N", "T", FEATURES))}
+    graph = from_features()
+    nodes = tuple(
+        replace(node, inputs=node.inputs[:4]) if node.op == "GRU" else node
+        for node in graph.nodes
+        if node.op != "Cast"
+    )
+    changes = {"tokenizer": None, "ids": None, "lengths": None, "features": "features"}
+    model = with_text(replace(graph, inputs=steps, nodes=nodes), **changes)
+    assert lightrnn.pipeline(model)([features_of(text) for text in TEXTS]) == WANTED
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
 def test_features_are_read_from_arrays(batch_size: int) -> None:
     model = with_text(from_features(), tokenizer=None, ids=None, features="features")
