@@ -64,6 +64,8 @@ def interface(
 
 GRAPHS = {
     "classification": {"main": interface(inputs(ids=2, lengths=1), {"logits": output("N", 3)})},
+    "ctc": {"main": interface(inputs(ids=2, lengths=1),
+        {"logits": output("N", "T2", 4), "frames": TensorType(INT64, ("N",))})},
     "tagging": {"main": interface(inputs(ids=2, lengths=1), {"logits": output("N", "T", 3)})},
     "generation": {"main": interface(
         {**inputs(ids=2, category=1), "h": STATE},

@@ -18,8 +18,8 @@ def add_options(parser: Parser) -> None:
     for name, kind, metavar, summary in (
         ("top-k", _whole, "N", "classification: labels of a line; generation: draw from N tokens"),
         ("threshold", _number, "P", "classification: the least probability of a label"),
-        ("beam", positive, "N", "translation: hypotheses kept"),
-        ("n-best", positive, "N", "translation: results of a line"),
+        ("beam", positive, "N", "translation, ctc: hypotheses kept"),
+        ("n-best", positive, "N", "translation, ctc: results of a line"),
         ("length-penalty", _number, "A", "translation: rank by log-probability / length**A"),
         ("max-length", positive, "N", "translation: tokens of a result at most"),
         ("length", positive, "N", "generation: tokens added at most"),

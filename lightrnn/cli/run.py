@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
 def _run_text(args: argparse.Namespace) -> None:
     check_readable(args.files)
     pipe = _pipeline(args)
+    if pipe.task.reads is not str:
+        raise UsageError("the model reads arrays, not lines: run it on arrays (--npz)")
     form = _form(args, pipe.task)
     lines = Lines(args.files, args.errors or "strict")
     empty, nothing = 0, pipe.task.empty()

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from lightrnn.errors import TextError
 from lightrnn.graph import FLOAT32, INT32, INT64, TensorType
 
@@ -108,11 +110,15 @@ def short(value: Any) -> str:
 
 
 def tensor(
-    types: Mapping[str, TensorType], name: str, ranks: Sequence[int], what: str
+    types: Mapping[str, TensorType],
+    name: str,
+    ranks: Sequence[int],
+    what: str,
+    dtypes: Sequence[np.dtype[Any]] = (),
 ) -> TensorType:
     """An input or output (`what`) of a graph, its rank and dtype such as text needs.
 
-    Inputs are int64 or int32, outputs float32. Raises TextError.
+    dtypes: by default int64 or int32 of inputs, float32 of outputs. Raises TextError.
     """
     kind = types.get(name)
     if kind is None:
@@ -120,7 +126,7 @@ def tensor(
     if kind.rank is not None and kind.rank not in ranks:
         wanted = " or ".join(map(str, ranks))
         raise TextError(f"{what} {name!r} is {kind}, expected rank {wanted}")
-    dtypes = (INT64, INT32) if what == "input" else (FLOAT32,)
+    dtypes = dtypes or ((INT64, INT32) if what == "input" else (FLOAT32,))
     if kind.dtype not in dtypes:
         names = " or ".join(d.name for d in dtypes)
         raise TextError(f"{what} {name!r} is {kind}, expected {names}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from lightrnn.errors import InputError, TextError
+from lightrnn.graph import Array
 from lightrnn.model import Model, load
 from lightrnn.text.batching import batches, windows
 from lightrnn.text.tasks import Result, Task, parse_task
+
+Item: TypeAlias = "str | Array"
+"""A text, or what stands for one where the task reads arrays."""
 
 WINDOW = 16
 """Batches' worth of texts that are sorted by length at a time."""
@@ -51,29 +55,30 @@ class Pipeline:
         self._batch = self.task.batch_size or batch_size
         self.window = 1 if batch_size == 1 else WINDOW * self._batch
 
-    def __call__(self, texts: Iterable[str]) -> list[Result]:
+    def __call__(self, texts: Iterable[Item]) -> list[Result]:
         """A result for each text, in order."""
         return list(self.stream(texts))
 
-    def stream(self, texts: Iterable[str], first: int = 0) -> Iterator[Result]:
+    def stream(self, texts: Iterable[Item], first: int = 0) -> Iterator[Result]:
         """The same for any number of texts, in constant memory: a window of texts at a time.
 
         first: the index of the first text, where those before it have been answered. An error
         in reading or encoding a text comes after the results of those before it. Raises
-        TextError, naming its index, for a text that is not a str.
+        TextError, naming its index, for a text that is not of the type that the task reads.
         """
         if isinstance(texts, str | bytes):
             raise TextError(f"one {type(texts).__name__}, expected a list or iterable of texts")
         return self._stream(texts, first)
 
-    def _stream(self, texts: Iterable[str], first: int) -> Iterator[Result]:
+    def _stream(self, texts: Iterable[Item], first: int) -> Iterator[Result]:
         encoded = (self._encode(k, text) for k, text in enumerate(texts, first))
         for window in windows(encoded, self.window):
             yield from self._answers(window)
 
-    def _encode(self, index: int, text: str) -> Any:
-        if not isinstance(text, str):
-            raise TextError(f"text {index} is a {type(text).__name__}, expected str")
+    def _encode(self, index: int, text: Any) -> Any:
+        reads = self.task.reads
+        if not isinstance(text, reads):
+            raise TextError(f"text {index} is a {type(text).__name__}, expected {reads.__name__}")
         return self.task.encode(text, index)
 
     def _answers(self, window: Sequence[Any]) -> list[Result]:

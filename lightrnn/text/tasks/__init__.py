@@ -15,6 +15,7 @@ __all__ = ["TASKS", "Result", "Task", "find_task", "parse_task"]
 
 TASKS = {
     "classification": "Classification",
+    "ctc": "CTC",
     "generation": "Generation",
     "tagging": "Tagging",
     "translation": "Translation",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from lightrnn.errors import InputError, TextError
-from lightrnn.graph import Array, Dim, Graph
+from lightrnn.graph import Array, Dim, Graph, TensorType
 from lightrnn.model import Model
 from lightrnn.text.fields import Fields, short, tensor
 from lightrnn.text.tokenizers import Tokenizer
@@ -26,12 +26,13 @@ class Task(ABC):
     """A model's graphs as a function of texts; any number of threads may call it.
 
     Options: a frozen dataclass of what a caller may choose, with defaults.
-    mixed: whether texts of different length may share a batch. batch_size: the only one that the
-    model takes, None where any will do.
+    reads: what it takes for a text. mixed: whether texts of different length may share a batch.
+    batch_size: the only one that the model takes, None where any will do.
     """
 
     name: ClassVar[str]
     Options: ClassVar[Any]
+    reads: type[Any] = str
     mixed: bool
     batch_size: int | None = None
 
@@ -81,21 +82,35 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-class IdsInput:
-    """The inputs that token ids go to: ids [N, T], and lengths [N] where the model takes them."""
+class RowsInput:
+    """An input of rows [N, T, ...], and lengths [N] where the model takes them."""
 
-    def __init__(self, graph: Graph, ids: str, lengths: str | None, tokenizer: Tokenizer) -> None:
-        """Raises TextError where the graph does not have such inputs."""
-        self.names = {ids, *([] if lengths is None else [lengths])}
-        if lengths == ids:
-            raise TextError(f"ids and lengths are both the input {ids!r}")
-        self._ids_name, self._lengths_name = ids, lengths
-        self._ids = tensor(graph.inputs, ids, (2,), "input")
+    def __init__(
+        self,
+        graph: Graph,
+        name: str,
+        kind: TensorType,
+        lengths: str | None,
+        longest: int | None,
+        padding: int = 0,
+    ) -> None:
+        """kind: of the input. longest: what a row has at most. padding: fills up shorter rows.
+
+        Raises TextError where the graph does not have such inputs.
+        """
+        self.name, self.lengths = name, lengths
+        self.names = {name, *([] if lengths is None else [lengths])}
+        self._kind = kind
         self._lengths = None if lengths is None else tensor(graph.inputs, lengths, (1,), "input")
-        self._padding = tokenizer.options.padding_id
-        self._longest = tokenizer.options.max_length
-        self._batch, self._steps = (None, None) if self._ids.shape is None else self._ids.shape
+        self._longest, self._padding = longest, padding
+        self._batch, self._steps = (None, None) if kind.shape is None else kind.shape[:2]
+        self._width: tuple[int, ...] = ()
         self._check_steps()
+
+    @property
+    def steps(self) -> Dim:
+        """The T of the graph's input."""
+        return self._steps
 
     @property
     def mixed(self) -> bool:
@@ -109,27 +124,27 @@ class IdsInput:
 
     @property
     def fixed(self) -> bool:
-        """Whether the graph takes texts of one length alone, and shorter ones padded to it."""
+        """Whether the graph takes rows of one length alone, and shorter ones padded to it."""
         return isinstance(self._steps, int)
 
-    def feeds(self, rows: Sequence[Sequence[int]], *, exact: bool = False) -> dict[str, Array]:
-        """Arrays of rows of ids, rows repeated up to the graph's batch size.
+    def feeds(self, rows: Sequence[Any], *, exact: bool = False) -> dict[str, Array]:
+        """Arrays of rows, the last repeated up to the graph's batch size.
 
         exact: rows are of equal length and stay as they are, even where padding does no harm.
         """
         rows = [*rows, *[rows[-1]] * ((self.batch_size or 0) - len(rows))]
         lengths = [len(row) for row in rows]
         steps = max(lengths) if exact else self._padded(max(lengths))
-        ids = np.full((len(rows), steps), self._padding, self._ids.dtype)
-        for row, values in zip(ids, rows, strict=True):
-            row[: len(values)] = values
-        feeds = {self._ids_name: ids}
-        if self._lengths is not None and self._lengths_name is not None:
-            feeds[self._lengths_name] = np.array(lengths, self._lengths.dtype)
+        values = np.full((len(rows), steps, *self._width), self._padding, self._kind.dtype)
+        for place, row in zip(values, rows, strict=True):
+            place[: len(row)] = row
+        feeds = {self.name: values}
+        if self._lengths is not None and self.lengths is not None:
+            feeds[self.lengths] = np.array(lengths, self._lengths.dtype)
         return feeds
 
     def check_no_others(self, graph: Graph, known: Sequence[str] = ()) -> None:
-        """Raise TextError if the graph has inputs besides ids, lengths and `known`."""
+        """Raise TextError if the graph has inputs besides these and `known`."""
         if others := [n for n in graph.inputs if n not in self.names and n not in known]:
             raise TextError(f"the model also has the input {others[0]!r}, which text cannot give")
 
@@ -138,12 +153,10 @@ class IdsInput:
             return
         if self._lengths is None:
             raise TextError(
-                f"input {self._ids_name!r} is {self._ids}: a fixed length, and the model takes none"
+                f"input {self.name!r} is {self._kind}: a fixed length, and the model takes none"
             )
         if self._longest is None or self._longest > self._steps:
-            raise TextError(
-                f"max_length is {self._longest}, input {self._ids_name!r} is {self._ids}"
-            )
+            raise TextError(f"max_length is {self._longest}, input {self.name!r} is {self._kind}")
 
     def _padded(self, longest: int) -> int:
         steps: Dim = self._steps
@@ -152,6 +165,17 @@ class IdsInput:
         if not self.mixed:
             return longest
         return min(-(-longest // STEP) * STEP, self._longest or 2**31)
+
+
+class IdsInput(RowsInput):
+    """The inputs that token ids go to: ids [N, T], and lengths [N] where the model takes them."""
+
+    def __init__(self, graph: Graph, ids: str, lengths: str | None, tokenizer: Tokenizer) -> None:
+        """Raises TextError where the graph does not have such inputs."""
+        if lengths == ids:
+            raise TextError(f"ids and lengths are both the input {ids!r}")
+        kind, options = tensor(graph.inputs, ids, (2,), "input"), tokenizer.options
+        super().__init__(graph, ids, kind, lengths, options.max_length, options.padding_id)
 
 
 def no_options() -> Any:
