@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "source": "errors",
     "model": "errors graph ops engine format streaming source native.library",
     "text": "errors graph model",
+    "ray": "errors graph model text",
     "__init__": "errors model text",
     "cli": "__init__ errors graph ops engine format model text native.library native.build",
     "__main__": "cli",

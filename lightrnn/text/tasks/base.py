@@ -27,13 +27,14 @@ class Task(ABC):
 
     Options: a frozen dataclass of what a caller may choose, with defaults.
     mixed: whether texts of different length may share a batch. batch_size: the only one that the
-    model takes, None where any will do.
+    model takes, None where any will do. numbered: whether a result depends on the text's index.
     """
 
     name: ClassVar[str]
     Options: ClassVar[Any]
     mixed: bool
     batch_size: int | None = None
+    numbered: bool = False
 
     @classmethod
     @abstractmethod
