@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ class Predictor:
         self._column, self._prefix = column, prefix
 
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """The batch with columns added; None where a text's result lacks a key that others have.
+        """The batch with columns added: numbers as float64 [N], anything else as objects [N].
 
         Raises InputError for a batch that is not a dict of arrays, has no such column, or has one
         that would be added; TextError for a text that is not a str.
@@ -56,16 +55,13 @@ class Predictor:
         if self._column not in batch:
             raise InputError(f"no column {self._column!r}, the batch has {', '.join(batch)}")
         results = self._pipe(batch[self._column].tolist())
-        keys = dict.fromkeys(key for r in [self._pipe.task.empty(), *results] for key in r)
-        added = {self._prefix + k: _column(r.get(k) for r in results) for k in keys}
+        keys = self._pipe.task.empty()
+        added = {self._prefix + key: _column([r[key] for r in results]) for key in keys}
         if taken := [name for name in added if name in batch]:
             raise InputError(f"the batch already has a column {taken[0]!r}: give another prefix")
         return {**batch, **added}
 
 
-def _column(values: Iterable[Any]) -> Array:
-    """Numbers as such, anything else as objects: an array [N], whatever the values hold."""
-    listed = list(values)
-    if all(isinstance(value, float) for value in listed):
-        return np.array(listed, np.float64)
-    return np.fromiter(listed, object, len(listed))
+def _column(values: list[Any]) -> Array:
+    numbers = bool(values) and all(isinstance(value, float) for value in values)
+    return np.fromiter(values, np.float64 if numbers else object, len(values))

@@ -20,7 +20,7 @@ class Source:
     def __init__(self, given: str | os.PathLike[str] | bytes) -> None:
         self.data = given if isinstance(given, bytes) else None
         self.path = "" if isinstance(given, bytes) else os.path.abspath(os.fspath(given))
-        self._stamp = () if isinstance(given, bytes) else _stamp(os.stat(self.path))
+        self._stamp = () if isinstance(given, bytes) else _stamp(os.stat(given))
 
     def pickled(self) -> tuple[bytes, None] | tuple[str, str]:
         """The bytes and None, or of a large file its path and SHA-256.

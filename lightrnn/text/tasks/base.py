@@ -51,7 +51,7 @@ class Task(ABC):
 
     @abstractmethod
     def empty(self) -> Result:
-        """The result of a text of length 0."""
+        """The result of a text of length 0; it has the keys that all results have."""
 
     @abstractmethod
     def show(self, result: Result) -> str:
