@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_a_path_is_run_on_one_thread_and_a_model_keeps_its_own(
         asked.append((source, threads))
         return loaded
 
-    monkeypatch.setattr("lightrnn.text.pipeline.load", load)
+    monkeypatch.setattr(import_module("lightrnn.text.pipeline"), "load", load)
     Predictor(LANGID)
     Predictor(loaded)
     assert asked == [(LANGID, 1)]
@@ -86,8 +87,8 @@ def test_another_column_may_hold_the_texts() -> None:
 
 
 BAD_BATCHES: dict[str, tuple[Any, type[Exception], str]] = {
-    "another form": ([{"text": "a"}], InputError, r"^a batch is a list, expected a dict of arrays"),
-    "no such column": ({"line": np.arange(2)}, InputError, "^no column 'text', the batch has line$"),
+    "another form": ([{"text": "a"}], InputError, "^a batch is a list, expected a dict of"),
+    "no such column": ({"line": np.arange(2)}, InputError, "^no column 'text', the batch has line"),
     "a column in the way": (
         {"text": np.array(["a"]), "tags": np.arange(1)}, InputError,
         "^the batch already has a column 'tags': give another prefix$",
@@ -105,7 +106,7 @@ def test_a_batch_that_does_not_fit_is_refused(name: str) -> None:
 
 def test_texts_that_are_drawn_by_their_number_are_refused() -> None:
     model, _ = MODELS["generation"]
-    with pytest.raises(InputError, match="generation draws by each text's number.*temperature=0"):
+    with pytest.raises(InputError, match=r"^generation draws .* number.*temperature=0"):
         Predictor(model, prefix="r_")
 
 
@@ -156,7 +157,12 @@ def in_ray(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", START + documented() + MORE],
         cwd=folder,
-        env={**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -165,6 +171,7 @@ def in_ray(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.native
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_a_local_ray_gives_what_one_process_gives(tmp_path: Path) -> None:
     lines = short_lines()
