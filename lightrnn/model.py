@@ -20,6 +20,7 @@ from lightrnn.graph.check import check
 from lightrnn.native import library
 from lightrnn.ops import build
 from lightrnn.record import Record, replace
+from lightrnn.source import Source
 
 if TYPE_CHECKING:
     from lightrnn.streaming import Streamed
@@ -54,10 +55,14 @@ def load(
 
 
 class Model:
-    """A loaded model. Immutable; any number of threads may run it at once."""
+    """A loaded model. Immutable; any number of threads may run it at once.
+
+    It pickles as its file's bytes; from a path to more than `source.PICKLED_BYTES` of them, as that
+    path and a hash. Pickling raises FormatError where the file has changed since it was loaded.
+    """
 
     def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
-        self._source = source if isinstance(source, bytes) else os.fspath(source)
+        self._source = Source(source)
         self._threads = threads
         file: ModelFile = read(source)
         for graph in file.graphs.values():
@@ -183,10 +188,21 @@ class Model:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Model, (self._source, self._threads)
+        return _unpickled, (*self._source.pickled(), self._threads)
 
     def __repr__(self) -> str:
         return f"<lightrnn.Model {', '.join(self.graphs)}>"
+
+
+def _unpickled(source: str | bytes, digest: str | None, threads: int | None) -> Model:
+    """A model from what `Source.pickled` gives. Raises FormatError for another file, OSError."""
+    if digest is None:
+        return Model(source, threads)
+    file = Source(source)
+    file.check(digest)
+    model = Model(source, threads)
+    file.check_unchanged()
+    return model
 
 
 class _Signature:

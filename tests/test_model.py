@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -199,15 +198,6 @@ def test_a_stream_carries_its_states(model: lightrnn.Model) -> None:
         assert [list(p) for p in pieces] == [["y"]] * 3
         np.testing.assert_allclose(np.concatenate([p["y"] for p in pieces]), whole, atol=1e-6)
         stream.reset()
-
-
-def test_a_model_can_be_pickled(tmp_path: Path) -> None:
-    path = tmp_path / "m.lrnn"
-    path.write_bytes(file_of(main=tagger()))
-    for source in (path, path.read_bytes()):
-        model = lightrnn.load(source)
-        copy = pickle.loads(pickle.dumps(model))
-        np.testing.assert_array_equal(copy(IDS)[0], model(IDS)[0])
 
 
 @pytest.mark.native

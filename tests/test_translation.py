@@ -229,8 +229,14 @@ def test_a_source_s_ends_are_attended_to_as_empty_pieces() -> None:
 
 def test_an_empty_text_has_an_empty_answer() -> None:
     found = pipe(beam=2, n_best=2)(["", "ab", ""])
-    assert found[0] == found[2] == {"text": "", "score": 0.0}
+    assert found[0] == found[2] == {"text": "", "score": 0.0, "n_best": []}
     assert len(found[1]["n_best"]) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"attention": True}, {"n_best": 2, "beam": 2}])
+def test_an_empty_text_s_answer_has_the_keys_of_others(options: dict[str, Any]) -> None:
+    empty, other = pipe(**options)(["", "ab"])
+    assert empty.keys() == other.keys()
 
 
 def blind_decoder() -> Graph:

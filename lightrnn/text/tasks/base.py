@@ -27,7 +27,8 @@ class Task(ABC):
 
     Options: a frozen dataclass of what a caller may choose, with defaults.
     reads: what it takes for a text. mixed: whether texts of different length may share a batch.
-    batch_size: the only one that the model takes, None where any will do.
+    batch_size: the only one that the model takes, None where any will do. numbered: whether a
+    result depends on the text's index.
     """
 
     name: ClassVar[str]
@@ -35,6 +36,7 @@ class Task(ABC):
     reads: type[Any] = str
     mixed: bool
     batch_size: int | None = None
+    numbered: bool = False
 
     @classmethod
     @abstractmethod
@@ -51,7 +53,7 @@ class Task(ABC):
 
     @abstractmethod
     def empty(self) -> Result:
-        """The result of a text of length 0."""
+        """The result of a text of length 0; it has the keys that all results have."""
 
     @abstractmethod
     def show(self, result: Result) -> str:

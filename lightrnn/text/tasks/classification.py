@@ -104,7 +104,8 @@ class Classification(Task):
         return [self._result(row) for row in found]
 
     def empty(self) -> Result:
-        return {"label": "", "score": 0.0}
+        result: Result = {"label": "", "score": 0.0}
+        return result if self._options == ClassificationOptions() else {**result, "labels": []}
 
     def show(self, result: Result) -> str:
         if "labels" not in result:

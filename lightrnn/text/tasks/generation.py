@@ -91,6 +91,7 @@ class Generation(Task):
         self._model, self._tokenizer, self._ids = model, tokenizer, ids
         self._ids_name, self._logits = names
         self._condition, self._options = condition, options
+        self.numbered = options.temperature > 0
         self._input = model.graph(model.graphs[0]).inputs
         taken = tokenizer.options
         special = {taken.padding_id, taken.unknown_id, taken.begin_id} - {None, taken.end_id}

@@ -133,7 +133,12 @@ class Translation(Task):
         ]
 
     def empty(self) -> Result:
-        return {"text": "", "score": 0.0}
+        result: Result = {"text": "", "score": 0.0}
+        if self._options.n_best > 1:
+            result["n_best"] = []
+        if self._options.attention:
+            result.update(source=[], target=[], attention=[])
+        return result
 
     def show(self, result: Result) -> str:
         return str(result["text"])
