@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from lightrnn.errors import InputError
 from tests.command import ROOT
+from tests.torch_conversion import assert_agrees, convert, wanted
 
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 TITLES = re.findall(r"^### (.+)$", PAGE, re.M)
+
+
+class Loop(nn.Module):
+    """A cell over the steps of [N, T, 4], as textbooks write it: the last result."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(x.size(1)):
+            state = self.cell(x[:, t], state)
+        last: Tensor = state[0] if isinstance(state, tuple) else state
+        return last
 
 
 def blocks(text: str) -> list[str]:
@@ -46,3 +65,20 @@ def test_recipes_run(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(block, title, "exec"), names)
     assert all(re.search(r"^ *(assert|np\.testing\.)", block, re.M) for block in recipes)
     assert list(tmp_path.glob("*.lrnn"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "layer"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)]
+)
+def test_a_loop_takes_its_own_number_of_steps_and_a_layer_any(cell: Any, layer: Any) -> None:
+    torch.manual_seed(0)
+    loop, whole = Loop(cell(4, 6)), layer(4, 6, batch_first=True)
+    whole.load_state_dict({f"{k}_l0": v for k, v in loop.cell.state_dict().items()})
+    unrolled, model = (convert(module.eval(), torch.randn(2, 5, 4)) for module in (loop, whole))
+    with pytest.raises(InputError, match="shape"):
+        unrolled(torch.zeros(3, 8, 4).numpy())
+    for steps, name, converted in ((5, "output", unrolled), (8, "output_0", model)):
+        x = torch.randn(3, steps, 4)
+        found = converted.run({converted.inputs[0].name: x.numpy()})[name]
+        last = found if converted is unrolled else found[:, -1]
+        assert_agrees({"last": last}, wanted(loop, (x,)))
