@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,19 @@ class Loop(nn.Module):
             state = self.cell(x[:, t], state)
         last: Tensor = state[0] if isinstance(state, tuple) else state
         return last
+
+
+class Sentence(nn.Module):
+    """The tutorials' tagger of one sentence, ids [T] to [T, 3]."""
+
+    def __init__(self, steps: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.embedding, self.lstm, self.linear = nn.Embedding(9, 6), nn.LSTM(6, 6), nn.Linear(6, 3)
+        self.steps = steps
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y, _ = self.lstm(self.embedding(ids).view(self.steps(ids), 1, -1))
+        return torch.log_softmax(self.linear(y.view(self.steps(ids), -1)), dim=1)
 
 
 def blocks(text: str) -> list[str]:
@@ -82,3 +96,13 @@ def test_a_loop_takes_its_own_number_of_steps_and_a_layer_any(cell: Any, layer: 
         found = converted.run({converted.inputs[0].name: x.numpy()})[name]
         last = found if converted is unrolled else found[:, -1]
         assert_agrees({"last": last}, wanted(loop, (x,)))
+
+
+def test_len_fixes_a_length_and_size_does_not() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(9, (8,))
+    with pytest.raises(InputError, match="shape"):
+        convert(Sentence(len), ids[:5])(ids.numpy())
+    module = Sentence(lambda ids: ids.size(0))
+    found = convert(module, ids[:5]).run({"ids": ids.numpy()})
+    assert_agrees(found, wanted(module, (ids,)))
