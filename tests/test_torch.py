@@ -62,6 +62,26 @@ def test_size_of_one_in_the_example_may_vary(size: tuple[int, int]) -> None:
     assert_agrees(model.run(feeds(model, arguments)), wanted(module, arguments))
 
 
+@pytest.mark.parametrize(
+    ("module", "shapes"),
+    [
+        (Stateful(nn.LSTM(5, 6)), [(4, 2, 5), (1, 2, 6), (1, 2, 6)]),
+        (nn.MultiheadAttention(6, 2), [(4, 2, 6)] * 3),
+    ],
+    ids=["states", "attention"],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_tensor_given_twice_is_two_inputs(
+    module: nn.Module, shapes: list[tuple[int, ...]], by_name: bool
+) -> None:
+    made = {shape: torch.zeros(shape) for shape in shapes}
+    names = ("x", "h0", "c0") if isinstance(module, Stateful) else ("query", "key", "value")
+    example: Any = tuple(made[shape] for shape in shapes)
+    model = convert(module.eval(), dict(zip(names, example, strict=True)) if by_name else example)
+    arguments = tuple(torch.randn(shape) for shape in shapes)
+    assert_agrees(model.run(feeds(model, arguments)), wanted(module, arguments))
+
+
 class Broadcast(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x + y

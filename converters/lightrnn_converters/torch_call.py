@@ -112,7 +112,7 @@ def example_call(torch: Any, module: Any, given: Any) -> Call:
             f"example_inputs is a {type(given).__name__}, expected a tensor, a tuple of arguments "
             "or a mapping of keyword arguments"
         )
-    args, kwargs = _with_tensors(torch, (args, kwargs), made)
+    args, kwargs = _apart(torch, _with_tensors(torch, (args, kwargs), made))
     for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
         if isinstance(leaf, np.ndarray):
             raise ConversionError("example_inputs hold a NumPy array: pass torch.from_numpy of it")
@@ -120,6 +120,15 @@ def example_call(torch: Any, module: Any, given: Any) -> Call:
         known = bound_arguments(module, Call(args, kwargs)).arguments
         kwargs = {n: kwargs[n] for n in (*(n for n in known if n in kwargs), *kwargs)}
     return Call(args, kwargs, _places(torch.utils._pytree.tree_leaves((args, kwargs)), made))
+
+
+def _apart(torch: Any, value: Any) -> Any:
+    """A value in which no tensor comes twice: torch.export would make one input of the two."""
+    leaves, spec = torch.utils._pytree.tree_flatten(value)
+    for k, leaf in enumerate(leaves):
+        if isinstance(leaf, torch.Tensor) and any(leaf is other for other in leaves[:k]):
+            leaves[k] = leaf.detach().clone()
+    return torch.utils._pytree.tree_unflatten(leaves, spec)
 
 
 def _with_tensors(torch: Any, value: Any, made: list[Any]) -> Any:
