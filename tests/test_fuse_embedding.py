@@ -78,7 +78,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("time", "batch"), [(2, 1), (9, 1), (33, 3), (600, 40)])
 def test_results_are_those_of_onnxruntime(name: str, time: int, batch: int, engine: str) -> None:
-    """Few rows are looked up in the table; many in one of rows that met W; 600 steps in chunks."""
+    """600 steps are done in chunks."""
     onnxruntime = pytest.importorskip("onnxruntime")
     graph = CASES[name]
     feeds = fed(graph, time, batch)
@@ -90,17 +90,34 @@ def test_results_are_those_of_onnxruntime(name: str, time: int, batch: int, engi
 
 
 @pytest.mark.native
-def test_enough_rows_spare_the_product() -> None:
-    model = load(embedded(direction="bidirectional"))
+@pytest.mark.parametrize("limit", ["LARGEST_TABLE", "MOST_PRODUCTS"])
+def test_a_small_table_spares_the_product(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = embedded(direction="bidirectional")
 
-    def kernels(batch: int) -> list[str]:
-        plan = model.plan({"ids": (batch, 2), "lens": (batch,)})
+    def kernels() -> list[str]:
+        plan = load(graph).plan({"ids": (3, 2), "lens": (3,)})
         assert not plan.host_steps
         return [i.kernel for i in plan.instructions]
 
-    assert "gemm" in kernels(4)
-    assert "gemm" not in kernels(5)
-    assert kernels(5).count("gather_rows") == 3
+    assert "gemm" not in kernels()
+    assert kernels().count("gather_rows") == 3
+    wanted = load(graph).run(fed(graph, 9, 3))
+    monkeypatch.setattr(f"lightrnn.ops.embedded.{limit}", 2000)
+    assert kernels().count("gemm") == 2
+    for name, values in load(graph).run(fed(graph, 9, 3)).items():
+        np.testing.assert_allclose(values, wanted[name], rtol=0, atol=2e-6)
+
+
+@pytest.mark.native
+def test_results_do_not_depend_on_what_shares_a_batch() -> None:
+    graph = embedded("LSTM", "bidirectional")
+    model, feeds = load(graph), fed(graph, 40, 30)
+    feeds["lens"][:] = 40
+    whole = model.run(feeds)
+    for n in range(30):
+        alone = model.run({name: array[n : n + 1] for name, array in feeds.items()})
+        for name, values in alone.items():
+            np.testing.assert_array_equal(values[..., 0, :], whole[name][..., n, :])
 
 
 @pytest.mark.parametrize("bad", [ROWS, -ROWS - 1])

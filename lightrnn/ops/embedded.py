@@ -10,17 +10,17 @@ from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.recurrent import Recurrent
 from lightrnn.ops.registry import Operator, Slots, Types
 
-LARGEST_TABLE = 2**24
-"""Bytes of a table of projected rows: from what would not stay in a cache nothing is gained."""
-ROWS_PAY = 4
-"""A table is made once a run looks up a `ROWS_PAY`th of its rows."""
+LARGEST_TABLE = 2**23
+"""Bytes of a table of projected rows: nothing is gained from what would not stay in a cache."""
+MOST_PRODUCTS = 2**26
+"""Multiplications that a table may take, some 10 ms of a first run."""
 
 
 class Embedded(Operator):
     """`layer` with X = table[numbers]: table float32 [V, I], numbers int32 [T, N], 0 to V - 1.
 
-    Where a run has enough rows, the layer's W and B meet each row of the table once, and X is
-    never made.
+    Where the table is small, the layer's W and B meet each of its rows once, and X is never made.
+    What a run looks up does not count, so that results do not depend on what shares a batch.
     """
 
     name = "Embedded"
@@ -46,10 +46,10 @@ class Embedded(Operator):
         numbers, table, *rest = inputs
         assert numbers is not None
         assert table is not None
+        if self._is_small(table, given(rest)):
+            return self.layer.lower(emit, [numbers, *rest], outputs, table)
         if not self.layer.has_kernel(rest):
             return False
-        if self._pays(numbers, table, rest):
-            return self.layer.lower(emit, [numbers, *rest], outputs, table)
         rows, width = table.shape
         x = emit.scratch(numbers.size * width * 4)
         emit.call(
@@ -59,9 +59,6 @@ class Embedded(Operator):
         kind = TensorType(FLOAT32, (*numbers.shape, width))
         return self.layer.lower(emit, [Operand("", kind, x), *rest], outputs)
 
-    def _pays(self, numbers: Operand, table: Operand, rest: Sequence[Operand | None]) -> bool:
-        w = given(rest)
-        directions, gates, _ = w.shape
-        rows = table.shape[0]
-        small = rows * directions * gates * 4 <= LARGEST_TABLE
-        return small and 0 < rows <= numbers.size * ROWS_PAY
+    def _is_small(self, table: Operand, w: Operand) -> bool:
+        elements = table.shape[0] * w.shape[0] * w.shape[1]
+        return 0 < elements * 4 <= LARGEST_TABLE and elements * table.shape[1] <= MOST_PRODUCTS

@@ -195,11 +195,10 @@ class _Lookup:
         self._rows = slots.table.shape[0]
 
         def pack(table: Array, w: Array, b: Array | None = None) -> Array:
-            shares = np.matmul(table.astype(np.float64), w.astype(np.float64).swapaxes(1, 2))
-            total = np.swapaxes(padded_gates(np.swapaxes(shares, 1, 2), gates), 1, 2)
+            shares: Array = np.matmul(table, np.swapaxes(padded_gates(w, gates), 1, 2))
             if b is not None:
-                total = total + _input_bias(b, gates, hidden, after)[:, None]
-            return np.ascontiguousarray(total, np.float32)
+                shares += _input_bias(b, gates, hidden, after)[:, None]
+            return shares
 
         sources = (slots.table, slots.w) if slots.b is None else (slots.table, slots.w, slots.b)
         self._shares = emit.packed(sources, ("lookup", gates, hidden, after), pack)
