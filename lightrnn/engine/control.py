@@ -25,22 +25,27 @@ class PreparedBody(Record):
     kept: tuple[int, ...]
 
 
-class PreparedControl(Operator):
+class PreparedControl(Operator, eq=False):
     """A control operator and its graphs, prepared; it is always a host step."""
+
+    operator: Control
+    bodies: Sequence[PreparedBody]
 
     holds_graphs = True
 
-    def __init__(self, operator: Control, bodies: Sequence[PreparedBody]) -> None:
-        self.name = operator.name  # type: ignore[misc]
-        self.kinds = operator.kinds  # type: ignore[misc]
-        self.bodies = bodies
-        self._operator = operator
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.operator.name
+
+    @property
+    def kinds(self) -> str:  # type: ignore[override]
+        return self.operator.kinds
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        return self._operator.infer(inputs)
+        return self.operator.infer(inputs)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        return self._operator.evaluate(*inputs)
+        return self.operator.evaluate(*inputs)
 
     def run(
         self,
@@ -52,7 +57,7 @@ class PreparedControl(Operator):
         def ready(body: PreparedBody) -> Callable[[Sequence[Array]], list[Array]]:
             return lambda arrays: run(body.prepared, [arrays[k] for k in body.kept])
 
-        return self._operator.run([ready(body) for body in self.bodies], inputs)
+        return self.operator.run([ready(body) for body in self.bodies], inputs)
 
 
 def specialized(
