@@ -261,7 +261,8 @@ def test_a_thousand_shapes_take_no_more_memory_than_the_largest_arena(
 ) -> None:
     """All that grows is the arena, once the caches of plans are full and Python's heap settled.
 
-    What is freed goes back to the system at once, so that only what is kept counts.
+    What is freed goes back to the system at once, so that only what is kept counts. What the heap
+    still wavers by is a fraction of the arena that the first shapes need and the last replaces.
     """
     done = in_fresh_process(
         f"""
@@ -275,7 +276,7 @@ def test_a_thousand_shapes_take_no_more_memory_than_the_largest_arena(
             gc.collect()
             return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-        shapes = [(t, n) for t in range(1, 301) for n in range(1, 300 // t + 1)]
+        shapes = [(t, n) for t in range(1, 301) for n in range(1, 900 // t + 1)]
         random.Random(0).shuffle(shapes)
         for shape in shapes[:700]:
             model.run(feeds(*shape))
@@ -291,7 +292,7 @@ def test_a_thousand_shapes_take_no_more_memory_than_the_largest_arena(
     assert done.returncode == 0, done.stderr
     small, largest, growth = map(int, done.stdout.split())
     assert small < largest / 4, (small, largest)
-    assert growth <= largest
+    assert growth <= largest, (small, growth, largest)
 
 
 ENDINGS = {
