@@ -74,7 +74,7 @@ def test_it_needs_nothing_but_three_functions_of_memory() -> None:
 @native
 def test_it_exports_every_kernel_for_every_level_and_nothing_else() -> None:
     exported = {name for name, place in Elf.of(built()).symbols.items() if place is not None}
-    kernels = {f"lr_{level}_{name}" for level in abi.LEVELS for name in (*abi.KERNELS, abi.ALONE)}
+    kernels = {f"lr_{level}_{name}" for level in abi.LEVELS for name in abi.kernels_of(level)}
     assert exported == kernels | {"lr_abi", "lr_hash", "lr_level"}
 
 
@@ -106,18 +106,20 @@ def executors(monkeypatch: pytest.MonkeyPatch) -> list[Executor]:
     return made
 
 
-def prepared(op: str, hidden: int) -> Prepared:
+def prepared(op: str, hidden: int, stored: str) -> Prepared:
     graph = recurrent_graph(op, hidden, lengths=True)
-    return prepare(graph, tuple(graph.outputs), PackedStore())
+    encodings = dict.fromkeys([n for n, a in graph.constants.items() if a.ndim == 3], stored)
+    return prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
 
 
 @native
+@pytest.mark.parametrize("stored", ["float32", "int16", "int8"])
 @pytest.mark.parametrize("hidden", [5, 16, 67])
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
 def test_all_levels_give_the_same_bits(
-    op: str, hidden: int, monkeypatch: pytest.MonkeyPatch
+    op: str, hidden: int, stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready = prepared(op, hidden)
+    ready = prepared(op, hidden, stored)
     for steps, batch in ((1, 1), (9, 3), (30, 17)):
         x = sequence(steps, batch, hidden)
         lengths = steps - np.arange(batch, dtype=np.int32) % (steps + 1)

@@ -48,7 +48,7 @@ def convert_onnx(
     source: a path, bytes or ModelProto; or graph names to these. Then `bind`, `dims` and `states`
     are by graph name too.
     destination: a path or a binary file object.
-    dtype: how float weights are stored: float32, float16, bfloat16 or int8.
+    dtype: how float weights are stored: float32, float16, bfloat16, int16 or int8.
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.
     dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.

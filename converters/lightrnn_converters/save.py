@@ -26,7 +26,7 @@ PRODUCER = "lightrnn_converters"
 
 _log = logging.getLogger("lightrnn")
 
-STORAGE = ("float32", "float16", "bfloat16", "int8")
+STORAGE = ("float32", "float16", "bfloat16", "int16", "int8")
 """How weights can be stored."""
 
 _WEIGHT_SLOTS = {
@@ -36,7 +36,7 @@ _WEIGHT_SLOTS = {
 """Inputs that hold weights, by operator; only these are stored in fewer bits."""
 
 _BY_ROWS = {"Gather": (0,), "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8)}
-"""Inputs whose rows each have an int8 scale of their own."""
+"""Inputs whose rows each have a scale of their own where they are stored as integers."""
 
 
 def save(
@@ -162,9 +162,9 @@ def _identity(value: Array) -> tuple[str, tuple[int, ...], bytes]:
 
 
 def _encodings(graphs: Mapping[str, Graph], dtype: str) -> dict[str, str]:
-    """How each weight is stored: int8 by rows or columns, as all its uses agree, else float32."""
+    """How each weight is stored: integers by rows or columns as all its uses agree, or float32."""
     names = sorted(set(_weights(graphs)))
-    if dtype != "int8":
+    if dtype not in ("int8", "int16"):
         return dict.fromkeys(names, dtype)
     uses: dict[str, set[str]] = {name: set() for name in names}
     for graph in graphs.values():
@@ -172,15 +172,15 @@ def _encodings(graphs: Mapping[str, Graph], dtype: str) -> dict[str, str]:
             for node in inside.nodes:
                 for k, name in enumerate(node.inputs):
                     if name in uses:
-                        uses[name].add(_scaling(node, k))
+                        uses[name].add(_scaling(node, k, dtype))
     return {name: use for name, (use, *more) in uses.items() if use and not more}
 
 
-def _scaling(node: Node, slot: int) -> str:
-    """The int8 encoding that a use of a weight can compute with; "" for none."""
+def _scaling(node: Node, slot: int, dtype: str) -> str:
+    """The integer encoding that a use of a weight can compute with; "" for none."""
     if slot in _BY_ROWS.get(node.op, ()) or (slot == 1 and node.attrs.get("transB", 0)):
-        return "int8"
-    return "int8_columns" if slot == 1 and node.op in ("MatMul", "Gemm") else ""
+        return dtype
+    return f"{dtype}_columns" if slot == 1 and node.op in ("MatMul", "Gemm") else ""
 
 
 def _weights(graphs: Mapping[str, Graph]) -> Iterator[str]:

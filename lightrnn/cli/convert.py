@@ -35,7 +35,9 @@ def add(subparsers: Subparsers) -> None:
     parser = command(subparsers, "convert", "convert a trained model to a .lrnn file", run)
     parser.add_argument("source", metavar="SRC", help="an .onnx or .pt2 file")
     parser.add_argument("-o", "--output", metavar="DST", required=True, help="the .lrnn file")
-    parser.add_argument("--dtype", help="how weights are stored: float32, float16, bfloat16, int8")
+    parser.add_argument(
+        "--dtype", help="how weights are stored: float32, float16, bfloat16, int16, int8"
+    )
     for name, kind, form, text in (
         ("--bind", value_pair, "NAME=VALUE", "fix the value of an input"),
         ("--dim", size_pair, "NAME=N", "fix a dimension; INPUT_AXIS if it has no name"),

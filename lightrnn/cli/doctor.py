@@ -83,7 +83,7 @@ def cpu_level() -> str:
     except (OSError, UnicodeDecodeError):
         return machine
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    for level, needed in (("v4", _V4), ("v3", _V3)):
+    for level, needed in (("v4vnni", {*_V4, "avx512_vnni"}), ("v4", _V4), ("v3", _V3)):
         if needed <= flags:
             return f"x86-64-{level}"
     return machine

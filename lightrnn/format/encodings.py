@@ -1,4 +1,4 @@
-"""How float32 constants are stored in fewer bits: float16, bfloat16, int8 with scales."""
+"""How float32 constants are stored in fewer bits: as shorter floats, or as integers with scales."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from lightrnn.errors import FormatError
 from lightrnn.format.container import Tensor, shown
 from lightrnn.graph import FLOAT32, Array
 
-CODES = {"float16": "F16", "bfloat16": "BF16", "int8": "I8", "int8_columns": "I8"}
+CODES = {
+    "float16": "F16", "bfloat16": "BF16",
+    "int8": "I8", "int8_columns": "I8", "int16": "I16", "int16_columns": "I16",
+}  # fmt: skip
 """Encodings, and the codes of their tensors in the file."""
 
-AXES = {"int8": -1, "int8_columns": -2}
-"""The axis along which numbers share a scale: a row, or a column of a matrix."""
+AXES = {"int8": -1, "int8_columns": -2, "int16": -1, "int16_columns": -2}
+"""The axis along which integers share a scale: a row, or a column of a matrix."""
+
+LARGEST = {"I8": 127, "I16": 4095}
+"""The largest integer of each row or column: int16 keeps 13 bits, what kernels can sum in 32."""
 
 SCALES = ":scales"
-"""Ends the name of the tensor that holds the scales of an int8 constant."""
+"""Ends the name of the tensor that holds the scales of an integer constant."""
 
 
 def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
@@ -38,7 +44,7 @@ def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
 def _check_scales(name: str, axis: int, stored: Mapping[str, Tensor]) -> None:
     scales, shape = stored.get(name + SCALES), list(stored[name].array.shape)
     if len(shape) < 2:
-        raise FormatError(f"tensor {name!r} of shape {shape} cannot have int8 scales")
+        raise FormatError(f"tensor {name!r} of shape {shape} cannot have scales")
     shape[axis] = 1
     if scales is None or scales.code != "F32" or list(scales.array.shape) != shape:
         raise FormatError(f"tensor {name!r} needs scales {name + SCALES!r} of F32 {shape}")
@@ -80,7 +86,7 @@ def encoded(name: str, array: Array, encoding: str) -> dict[str, Tensor]:
     if array.dtype != FLOAT32 or encoding not in CODES:
         raise FormatError(f"constant {name!r} of {array.dtype} cannot be stored as {encoding!r}")
     if encoding in AXES:
-        return _quantized(name, array, AXES[encoding])
+        return _quantized(name, array, encoding)
     tensor = _rounded(array, encoding)
     if np.isinf(_widened(tensor)[np.isfinite(array)]).any():
         raise FormatError(f"constant {name!r} has values too large for {encoding}")
@@ -97,12 +103,17 @@ def _rounded(array: Array, encoding: str) -> Tensor:
     return Tensor("BF16", quiet.astype(np.uint16))
 
 
-def _quantized(name: str, array: Array, axis: int) -> dict[str, Tensor]:
-    """Whole numbers from -127 to 127: the largest of each row or column is 127 of its scales."""
+def _quantized(name: str, array: Array, encoding: str) -> dict[str, Tensor]:
+    """Whole numbers: the largest magnitude of each row or column is LARGEST of its scales."""
     if array.ndim < 2 or not np.isfinite(array).all():
-        raise FormatError(f"constant {name!r} is not a matrix of finite numbers: int8 needs one")
+        raise FormatError(
+            f"constant {name!r} is not a matrix of finite numbers: {encoding} needs one"
+        )
+    axis, code = AXES[encoding], CODES[encoding]
+    largest = np.float32(LARGEST[code])
     top = np.abs(array).max(axis=axis, keepdims=True, initial=0.0)
-    scales = np.maximum(top / np.float32(127), np.finfo(np.float32).tiny).astype(np.float32)
+    scales = np.maximum(top / largest, np.finfo(np.float32).tiny).astype(np.float32)
     scales = np.where(top > 0, scales, np.float32(1)).astype(np.float32)
-    whole = np.clip(np.rint(array / scales), -127, 127).astype(np.int8)
-    return {name: Tensor("I8", whole), name + SCALES: Tensor("F32", scales)}
+    whole = np.clip(np.rint(array / scales), -largest, largest)
+    stored = whole.astype(np.int8 if code == "I8" else np.int16)
+    return {name: Tensor(code, stored), name + SCALES: Tensor("F32", scales)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numba import types
 
+from lightrnn.kernels.integers import nearest, store_shorts
 from lightrnn.kernels.simd import (
     POINTERS,
     absolute,
@@ -24,13 +25,13 @@ from lightrnn.kernels.simd import (
     u16,
 )
 from lightrnn.kernels.threads import address_of
-from lightrnn.kernels.tiling import TARGET, TILES, load_some, make_tile
+from lightrnn.kernels.tiling import LIMITS, TARGET, TILES, load_some, make_tile
 from lightrnn.native.abi import WEIGHTS
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 (ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D) = TILES[TARGET]
-FLOAT32, _FLOAT16, _BFLOAT16, _INT8 = range(len(WEIGHTS))
-_INT32_MAX = 2**31 - 1
+FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT16 = range(len(WEIGHTS))
+_BYTES_LIMIT, _SHORTS_LIMIT = LIMITS["int8"], LIMITS["int16"]
 
 
 @inlined
@@ -132,6 +133,7 @@ _multiply_float32 = _make_multiply("float32", _F, _F)
 _multiply_float16 = _make_multiply("float16", _F, _H)
 _multiply_bfloat16 = _make_multiply("bfloat16", _F, _H)
 _multiply_int8 = _make_multiply("int8", POINTERS["i32"], POINTERS["u8"])
+_multiply_int16 = _make_multiply("int16", POINTERS["i32"], POINTERS["u8"])
 
 
 @inlined
@@ -140,7 +142,7 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
 
     kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
     init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
-    zeros, and may be c. room: for int8, memory of [m, (k + 1) // 2 + 1] words; else null.
+    zeros, and may be c. room: for int8 and int16, memory of [m, (k + 1) // 2 + 1] words; else null.
     """
     if kind == FLOAT32 or k == 0:
         _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n)
@@ -149,59 +151,62 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
     elif kind == _BFLOAT16:
         _multiply_bfloat16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
     else:
-        pairs = (k + 1) // 2
-        words = i32(address_of(room))
+        pairs, left, right = (k + 1) // 2, i32(address_of(room)), u8(address_of(b))
+        limit = float(_BYTES_LIMIT if kind == _INT8 else _SHORTS_LIMIT)
         for row in range(m):
-            quantize(at(a, row * lda), k, at(words, row * (pairs + 1)))
-        _multiply_int8(
-            words, pairs + 1, u8(address_of(b)), 2 * pairs + 4, pairs, init, ldi, c, ldc, m, first,
-            last, n,
-        )  # fmt: skip
+            quantize(at(a, row * lda), k, limit, at(left, row * (pairs + 1)))
+        step = column_bytes(kind, k)
+        if kind == _INT8:
+            _multiply_int8(
+                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n
+            )  # fmt: skip
+        else:
+            _multiply_int16(
+                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n
+            )  # fmt: skip
 
 
-@outlined(types.void, _F, _I, POINTERS["i32"])
-def quantize(a, k, words):
-    """k floats as 16-bit integers, two a word, then their scale as the bits of a float32.
-
-    The integers are as large as a sum of k products with int8 weights permits in 32 bits.
-    """
+@outlined(types.void, _F, _I, types.float64, POINTERS["i32"])
+def quantize(a, k, limit, words):
+    """k floats as int16, the largest of them `limit`, then their scale as the bits of a float32."""
     pairs = (k + 1) // 2
     largest = splat(0.0)
     for j in range(0, k, 16):
         largest = maximum(largest, absolute(load_some(a, j, min(16, k - j))))
     top = lanes_max(largest)
-    limit = float(min(32767, _INT32_MAX // (127 * 2 * pairs)))
-    factor = limit / top if top > 0.0 else 0.0
-    for i in range(pairs):
-        low = _whole(a[2 * i] * factor)
-        high = _whole(a[2 * i + 1] * factor) if 2 * i + 1 < k else 0
-        words[i] = (low & 0xFFFF) | (high << 16)
+    factor = splat(limit / top if top > 0.0 else 0.0)
+    shorts = u16(address_of(words))
+    for j in range(0, k, 16):
+        whole = nearest(load_some(a, j, min(16, k - j)) * factor)
+        store_shorts(shorts, j, whole, min(16, 2 * pairs - j))
     scale = at(f32(address_of(words)), pairs)
     scale[0] = top / limit
 
 
 @inlined
-def _whole(x):
-    """The nearest whole number; 0 for what is none (the scale says so then)."""
-    if x > -40000.0 and x < 40000.0:
-        return int(x + 0.5) if x >= 0.0 else int(x - 0.5)
-    return 0
+def room_of(kind, room, row, k):
+    """The room from a row on."""
+    return moved(room, row * ((k + 1) // 2 + 1)) if kind >= _INT8 else room
 
 
 @inlined
-def room_of(kind, room, row, k):
-    """The room from a row on."""
-    return moved(room, row * ((k + 1) // 2 + 1)) if kind == _INT8 else room
+def column_bytes(kind, k):
+    """Bytes of a column of packed weights, its scale included."""
+    if kind == FLOAT32:
+        return 4 * k
+    if kind == _INT8:
+        return 2 * ((k + 1) // 2) + 4
+    if kind == _INT16:
+        return 4 * ((k + 1) // 2) + 4
+    return 2 * k
 
 
 @inlined
 def weights_at(kind, b, columns, k):
     """Packed weights of [k, columns] further on; null stays null."""
-    if null(b) or kind == FLOAT32:
-        return moved(b, columns * k)
-    if kind == _INT8:
-        return f32(address_of(b) + columns * (2 * ((k + 1) // 2) + 4))
-    return f32(address_of(b) + 2 * columns * k)
+    if null(b):
+        return b
+    return f32(address_of(b) + columns * column_bytes(kind, k))
 
 
 def gemm(

@@ -30,13 +30,13 @@ from numba.extending import (
 from lightrnn.kernels.interpreted import MEMORY, Span
 
 LANES = 16
-WIDE_REGISTERS = os.environ.get("LIGHTRNN_TARGET", "v3") == "v4"
+WIDE_REGISTERS = os.environ.get("LIGHTRNN_TARGET", "v3") != "v3"
 """Whether the level that is being compiled has registers of 512 bits."""
 inlined = register_jitable
 """Marks a helper that kernels call; it stays a plain function for the interpreted run."""
 
 _F32, _F64, _I1 = ir.FloatType(), ir.DoubleType(), ir.IntType(1)
-_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _VF, _VI, _VM = (ir.VectorType(t, LANES) for t in (_F32, _I32, _I1))
 
 
@@ -136,30 +136,30 @@ def signature(result: Any, *wanted: Any) -> Callable[..., Any]:
     return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)
 
 
-def _splat(b: Any, ty: ir.VectorType, value: Any) -> Any:
+def in_all_lanes(b: Any, ty: ir.VectorType, value: Any) -> Any:
     one = b.insert_element(ir.Constant(ty, ir.Undefined), value, ir.Constant(_I32, 0))
     zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
     return b.shuffle_vector(one, ir.Constant(ty, ir.Undefined), zeros)
 
 
-def _call(b: Any, name: str, result: ir.Type, args: Sequence[Any]) -> Any:
+def call_llvm(b: Any, name: str, result: ir.Type, args: Sequence[Any]) -> Any:
     kind = ir.FunctionType(result, [a.type for a in args])
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), list(args))
 
 
-def _index(context: Any, b: Any, sig: Any, args: Any, k: int) -> Any:
+def index_of(context: Any, b: Any, sig: Any, args: Any, k: int) -> Any:
     return context.cast(b, args[k], sig.args[k], types.int64)
 
 
-def _place(context: Any, b: Any, sig: Any, args: Any, ty: ir.Type) -> Any:
+def place_of(context: Any, b: Any, sig: Any, args: Any, ty: ir.Type) -> Any:
     """Pointer to `ty` at args[0] + args[1] elements."""
-    return b.bitcast(b.gep(args[0], [_index(context, b, sig, args, 1)]), ty.as_pointer())
+    return b.bitcast(b.gep(args[0], [index_of(context, b, sig, args, 1)]), ty.as_pointer())
 
 
-def _first(b: Any, count: Any) -> Any:
+def lanes_before(b: Any, count: Any) -> Any:
     """Mask whose first `count` lanes are set."""
     lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
-    return b.icmp_signed("<", lanes, _splat(b, _VI, b.trunc(count, _I32)))
+    return b.icmp_signed("<", lanes, in_all_lanes(b, _VI, b.trunc(count, _I32)))
 
 
 # Pointers
@@ -169,7 +169,7 @@ def _to_pointer(kind: str) -> Callable[[Twin], Twin]:
     element = {"f32": _F32, "f64": _F64, "i64": _I64, "i32": _I32, "u16": _I16, "u8": _I8}[kind]
 
     def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        return b.inttoptr(_index(context, b, sig, args, 0), element.as_pointer())
+        return b.inttoptr(index_of(context, b, sig, args, 0), element.as_pointer())
 
     return compiled(signature(POINTERS[kind], int), code)
 
@@ -212,7 +212,7 @@ def u8(address: int) -> Span | None:
 
 @compiled(
     signature(lambda p, n: p, "pointer", int),
-    lambda c, b, sig, a: b.gep(a[0], [_index(c, b, sig, a, 1)]),
+    lambda c, b, sig, a: b.gep(a[0], [index_of(c, b, sig, a, 1)]),
 )
 def at(p: Any, n: int) -> Any:
     """The pointer `n` elements on."""
@@ -230,7 +230,7 @@ def null(p: Span | None) -> bool:
 
 @compiled(
     signature(types.float64, int),
-    lambda c, b, sig, a: b.bitcast(_index(c, b, sig, a, 0), _F64),
+    lambda c, b, sig, a: b.bitcast(index_of(c, b, sig, a, 0), _F64),
 )
 def as_float(bits: int) -> float:
     """The float64 whose bits an integer holds."""
@@ -241,19 +241,19 @@ def as_float(bits: int) -> float:
 
 
 def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    value = b.load(_place(context, b, sig, args, _VF))
+    value = b.load(place_of(context, b, sig, args, _VF))
     value.align = 4
     return value
 
 
 def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    b.store(args[2], _place(context, b, sig, args, _VF)).align = 4
+    b.store(args[2], place_of(context, b, sig, args, _VF)).align = 4
     return context.get_dummy_value()
 
 
 def _load_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    place = _place(context, b, sig, args, _VF)
-    mask = _first(b, _index(context, b, sig, args, 2))
+    place = place_of(context, b, sig, args, _VF)
+    mask = lanes_before(b, index_of(context, b, sig, args, 2))
     zero = ir.Constant(_VF, [0.0] * LANES)
     kind = ir.FunctionType(_VF, [place.type, _I32, _VM, _VF])
     load = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.load.v16f32.p0")
@@ -261,8 +261,8 @@ def _load_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
 
 
 def _store_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    place = _place(context, b, sig, args, _VF)
-    mask = _first(b, _index(context, b, sig, args, 3))
+    place = place_of(context, b, sig, args, _VF)
+    mask = lanes_before(b, index_of(context, b, sig, args, 3))
     kind = ir.FunctionType(ir.VoidType(), [_VF, place.type, _I32, _VM])
     store = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.store.v16f32.p0")
     b.call(store, [args[2], place, ir.Constant(_I32, 4), mask])
@@ -279,13 +279,13 @@ _VH, _VS = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(_I16, LANES)
 
 
 def _load_half(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    value = b.load(_place(context, b, sig, args, _VH))
+    value = b.load(place_of(context, b, sig, args, _VH))
     value.align = 2
     return b.fpext(value, _VF)
 
 
 def _load_bfloat(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    value = b.load(_place(context, b, sig, args, _VS))
+    value = b.load(place_of(context, b, sig, args, _VS))
     value.align = 2
     bits = b.shl(b.zext(value, _VI), ir.Constant(_VI, [16] * LANES))
     return b.bitcast(bits, _VF)
@@ -301,47 +301,6 @@ def load_half(p: Span, i: int) -> Any:
 def load_bfloat(p: Span, i: int) -> Any:
     """bfloat16 lanes p[i] to p[i + 15], widened."""
     return (p.lanes(i, LANES).astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _dot_pairs(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    """pmaddwd, in two halves where registers have 256 bits."""
-    place = _place(context, b, sig, args, ir.VectorType(_I8, 2 * LANES))
-    weights = b.load(place)
-    weights.align = 1
-    wide = b.sext(weights, ir.VectorType(_I16, 2 * LANES))
-    pairs = b.bitcast(args[2], ir.VectorType(_I16, 2 * LANES))
-    if WIDE_REGISTERS:
-        return b.add(args[3], _call(b, "llvm.x86.avx512.pmaddw.d.512", _VI, [wide, pairs]))
-    halves = []
-    for start in (0, LANES):
-        order = ir.Constant(ir.VectorType(_I32, LANES), list(range(start, start + LANES)))
-        parts = [b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), order)
-                 for v in (wide, pairs)]  # fmt: skip
-        kind = ir.VectorType(_I32, LANES // 2)
-        halves.append(_call(b, "llvm.x86.avx2.pmadd.wd", kind, parts))
-    whole = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
-    return b.add(args[3], b.shuffle_vector(*halves, whole))
-
-
-@compiled(signature(I16, POINTERS["u8"], int, I16, I16), _dot_pairs)
-def dot_pairs(p: Span, i: int, pairs: Any, total: Any) -> Any:
-    """total + w0 * a0 + w1 * a1 in each lane.
-
-    w0 and w1: the lane's two int8 of the 32 bytes from p[i] on. a0 and a1: the low and the high
-    half of the lane of `pairs`, as int16.
-    """
-    w = p.lanes(i, 2 * LANES).view(np.int8).astype(np.int32)
-    a = np.ascontiguousarray(pairs).view(np.int16).astype(np.int32)
-    return total + (w * a).reshape(LANES, 2).sum(axis=1, dtype=np.int32)
-
-
-@compiled(
-    signature(I16, POINTERS["i32"], int),
-    lambda c, b, sig, a: _splat(b, _VI, b.load(b.gep(a[0], [_index(c, b, sig, a, 1)]))),
-)
-def broadcast_int(p: Span, i: int) -> Any:
-    """p[i] in every lane."""
-    return np.full(LANES, p[i], np.int32)
 
 
 @compiled(signature(types.void, POINTERS["f32"], int, F16), _store)
@@ -366,7 +325,7 @@ def store_first(p: Span, i: int, v: Any, n: int) -> None:
 
 @compiled(
     signature(F16, POINTERS["f32"], int),
-    lambda c, b, sig, a: _splat(b, _VF, b.load(b.gep(a[0], [_index(c, b, sig, a, 1)]))),
+    lambda c, b, sig, a: in_all_lanes(b, _VF, b.load(b.gep(a[0], [index_of(c, b, sig, a, 1)]))),
 )
 def broadcast(p: Span, i: int) -> Any:
     """p[i] in every lane."""
@@ -378,7 +337,7 @@ def broadcast(p: Span, i: int) -> Any:
 
 @compiled(
     signature(F16, float),
-    lambda c, b, sig, a: _splat(b, _VF, c.cast(b, a[0], sig.args[0], types.float32)),
+    lambda c, b, sig, a: in_all_lanes(b, _VF, c.cast(b, a[0], sig.args[0], types.float32)),
 )
 def splat(value: float) -> Any:
     """One float in every lane."""
@@ -387,7 +346,7 @@ def splat(value: float) -> Any:
 
 @compiled(
     signature(I16, int),
-    lambda c, b, sig, a: _splat(b, _VI, c.cast(b, a[0], sig.args[0], types.int32)),
+    lambda c, b, sig, a: in_all_lanes(b, _VI, c.cast(b, a[0], sig.args[0], types.int32)),
 )
 def splat_int(value: int) -> Any:
     """One int32 in every lane."""
@@ -403,7 +362,7 @@ def select(mask: Any, x: Any, y: Any) -> Any:
     return np.where(mask, x, y)
 
 
-@compiled(signature(M16, int), lambda c, b, sig, a: _first(b, _index(c, b, sig, a, 0)))
+@compiled(signature(M16, int), lambda c, b, sig, a: lanes_before(b, index_of(c, b, sig, a, 0)))
 def first_lanes(n: int) -> Any:
     """A mask of the first `n` lanes."""
     return np.arange(LANES) < n
@@ -474,7 +433,7 @@ def lanes_max(v: Any) -> Any:
 # Arithmetic by name
 
 
-@compiled(signature(F16, F16, F16, F16), lambda c, b, s, a: _call(b, "llvm.fma.v16f32", _VF, a))
+@compiled(signature(F16, F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.fma.v16f32", _VF, a))
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
     with np.errstate(all="ignore"):
@@ -483,8 +442,33 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 def _unary(name: str) -> Callable[..., Any]:
     return compiled(
-        signature(F16, F16), lambda c, b, sig, a: _call(b, f"llvm.{name}.v16f32", _VF, list(a))
+        signature(F16, F16), lambda c, b, sig, a: call_llvm(b, f"llvm.{name}.v16f32", _VF, list(a))
     )
+
+
+def _scale_by_power(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    """vscalefps, or two exact factors, of which the second rounds as it does."""
+    if WIDE_REGISTERS:
+        kind = ir.FunctionType(_VF, [_VF, _VF, _VF, ir.IntType(16), _I32])
+        name = "llvm.x86.avx512.mask.scalef.ps.512"
+        scale = cgutils.get_or_insert_function(b.module, kind, name)
+        every, current = ir.Constant(ir.IntType(16), -1), ir.Constant(_I32, 4)
+        return b.call(scale, [*args, ir.Constant(_VF, ir.Undefined), every, current])
+    whole = b.fptosi(args[1], _VI)
+    half = b.ashr(whole, ir.Constant(_VI, [1] * LANES))
+    value = args[0]
+    for power in (half, b.sub(whole, half)):
+        biased = b.add(power, ir.Constant(_VI, [127] * LANES))
+        factor = b.bitcast(b.shl(biased, ir.Constant(_VI, [23] * LANES)), _VF)
+        value = b.fmul(value, factor)
+    return value
+
+
+@compiled(signature(F16, F16, F16), _scale_by_power)
+def scale_by_power(x: Any, n: Any) -> Any:
+    """x * 2**n, rounded once; n a whole number within [-252, 254], |x| within [0.5, 2]."""
+    with np.errstate(all="ignore"):
+        return np.ldexp(x, np.nan_to_num(n).astype(np.int32))
 
 
 @_unary("fabs")
@@ -530,7 +514,7 @@ def negate(x: Any) -> Any:
     return -x
 
 
-@compiled(signature(F16, F16, F16), lambda c, b, s, a: _call(b, "llvm.copysign.v16f32", _VF, a))
+@compiled(signature(F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.copysign.v16f32", _VF, a))
 def copy_sign(x: Any, y: Any) -> Any:
     """|x| with the sign of y."""
     return np.copysign(x, y)

@@ -12,17 +12,24 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from lightrnn.kernels import simd
+from lightrnn.kernels import integers, simd
 from lightrnn.kernels.threads import address_of
 
 TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
     "v4": ((8, 2), (4, 4), (2, 6), (1, 8)),
 }
+TILES["v4vnni"] = TILES["v4"]
 """Tiles as (rows, panels), most rows first; the last has one row."""
 
 RUN = 128
 """Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
+
+LIMITS = {"int8": 32767, "int16": 4095}
+"""The largest activation, by how weights are stored: a run's sum then fits in 32 bits."""
+
+_DOTS = {"int8": ("dot_bytes", 32), "int16": ("dot_shorts", 64)}
+"""What multiplies 16 pairs of weights, and their bytes."""
 
 TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
@@ -35,19 +42,21 @@ def make_tile(
 
     a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16], 16 * `step`
     apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
-    last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS; for int8 see
-    `gemm.quantize`.
+    last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
+    k counts pairs and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
+    its weights.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
-    if stored == "int8":
-        lines += _integer_lines(cells, rows, panels, count)
+    if stored in _DOTS:
+        lines += _integer_lines(cells, rows, panels, count, *_DOTS[stored])
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
         lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
     scope: dict[str, Any] = {
-        **vars(simd), "load_some": load_some, "store_some": store_some, "address_of": address_of,
+        **vars(simd), **vars(integers), "load_some": load_some, "store_some": store_some,
+        "address_of": address_of,
     }  # fmt: skip
     exec(compile("\n".join(lines) + "\n", f"<tile {rows}x{panels}>", "exec"), scope)
     return simd.inlined(scope[f"tile_{rows}x{panels}"])
@@ -82,28 +91,31 @@ def _float_lines(
     return [*lines, f"        source, ld, start = c, ldc, start + {RUN}"]
 
 
-def _integer_lines(cells: Cells, rows: int, panels: int, count: list[str]) -> list[str]:
-    """Sums of pairs as integers, then the scales of row and column."""
-    lines = [f"    n{r}_{p} = splat_int(0)" for r, p in cells]
-    lines += ["    for i in range(k):"]
+def _integer_lines(
+    cells: Cells, rows: int, panels: int, count: list[str], dot: str, nbytes: int
+) -> list[str]:
+    """Runs of sums of pairs, each scaled by row and column and added to what is there."""
+    lines = [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + {nbytes} * k), 0)"
+             for p in range(panels)]  # fmt: skip
+    lines += ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
+    lines += [f"        n{r}_{p} = splat_int(0)" for r, p in cells]
+    lines += [f"        for i in range(start, min(start + {RUN // 2}, k)):"]
     for r in range(rows):
-        lines += [f"        v = broadcast_int(a, {r} * lda + i)"]
+        lines += [f"            v = broadcast_int(a, {r} * lda + i)"]
         for p in range(panels):
-            lines += [f"        n{r}_{p} = dot_pairs(b, {16 * p} * step + 32 * i, v, n{r}_{p})"]
-    for p in range(panels):
-        lines += [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + 32 * k), 0)"]
+            place = f"{16 * p} * step + {nbytes} * i"
+            lines += [f"            n{r}_{p} = {dot}(b, {place}, v, n{r}_{p})"]
     for r in range(rows):
-        lines += [f"    v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
+        lines += [f"        v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
         for p in range(panels):
-            place = f"{r} * ldi + {16 * p}, {count[p]}"
             lines += [
-                f"    c{r}_{p} = splat(0.0)",
-                "    if not null(init):",
-                f"        c{r}_{p} = load_some(init, {place})",
-                f"    c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
-                f"    store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
+                f"        c{r}_{p} = splat(0.0)",
+                "        if not null(source):",
+                f"            c{r}_{p} = load_some(source, {r} * ld + {16 * p}, {count[p]})",
+                f"        c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
+                f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
             ]
-    return lines
+    return [*lines, f"        source, ld, start = c, ldc, start + {RUN // 2}"]
 
 
 @simd.inlined

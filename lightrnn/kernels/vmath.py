@@ -19,6 +19,7 @@ from lightrnn.kernels.simd import (
     minimum,
     negate,
     round_even,
+    scale_by_power,
     select,
     splat,
     splat_int,
@@ -33,13 +34,11 @@ _ROUNDER = 12582912.0
 
 @inlined
 def _split(x):
-    """k and r with x = k ln 2 + r, |r| <= ln 2 / 2; x within [-104, 89]."""
+    """n and r with x = n ln 2 + r, n whole, |r| <= ln 2 / 2; x within [-104, 104]."""
     magic = splat(_ROUNDER)
-    t = fma(x, splat(_LOG2_E), magic)
-    k = float_bits(t) - float_bits(magic)
-    whole = t - magic
-    r = fma(whole, splat(-_LN2_HIGH), x)
-    return k, fma(whole, splat(-_LN2_LOW), r)
+    n = fma(x, splat(_LOG2_E), magic) - magic
+    r = fma(n, splat(-_LN2_HIGH), x)
+    return n, fma(n, splat(-_LN2_LOW), r)
 
 
 @inlined
@@ -55,30 +54,17 @@ def _expm1_near_zero(r):
 
 
 @inlined
-def _power_of_two(k):
-    """2**k for k within [-126, 127]."""
-    return bits_float((k + splat_int(127)) << splat_int(23))
-
-
-@inlined
-def _scaled(x, k):
-    """x * 2**k, in two steps so that the result may be a denormal or infinite."""
-    half = k >> splat_int(1)
-    return x * _power_of_two(half) * _power_of_two(k - half)
-
-
-@inlined
 def exp(x):
     """e**x, 1.1 ulp."""
-    k, r = _split(minimum(maximum(x, splat(-104.0)), splat(89.0)))
-    return _scaled(_expm1_near_zero(r) + splat(1.0), k)
+    n, r = _split(minimum(maximum(x, splat(-104.0)), splat(89.0)))
+    return scale_by_power(_expm1_near_zero(r) + splat(1.0), n)
 
 
 @inlined
 def expm1_negative(x):
     """e**x - 1 for x up to 0, 1.5 ulp; 0 above."""
-    k, r = _split(minimum(maximum(x, splat(-20.0)), splat(0.0)))
-    s = _power_of_two(k)
+    n, r = _split(minimum(maximum(x, splat(-20.0)), splat(0.0)))
+    s = scale_by_power(splat(1.0), n)
     return fma(s, _expm1_near_zero(r), s - splat(1.0))
 
 
@@ -87,8 +73,8 @@ def sigmoid(x):
     """1 / (1 + e**-x), 2.5 ulp."""
     below = negate(absolute(x))
     low = splat(-104.0)
-    k, r = _split(select(below < low, low, below))
-    e = _scaled(_expm1_near_zero(r) + splat(1.0), k)
+    n, r = _split(select(below < low, low, below))
+    e = scale_by_power(_expm1_near_zero(r) + splat(1.0), n)
     return select(x < splat(0.0), e, splat(1.0)) / (e + splat(1.0))
 
 
@@ -97,8 +83,8 @@ def tanh(x):
     """Hyperbolic tangent, 1.5 ulp: an odd polynomial below 0.5, by expm1(2|x|) above."""
     a = absolute(x)
     twice, top = a + a, splat(20.0)
-    k, r = _split(select(twice > top, top, twice))
-    s = _power_of_two(k)
+    n, r = _split(select(twice > top, top, twice))
+    s = scale_by_power(splat(1.0), n)
     m = fma(s, _expm1_near_zero(r), s - splat(1.0))
     large = copy_sign(m / (m + splat(2.0)), x)
     z = x * x

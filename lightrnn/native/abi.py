@@ -23,7 +23,7 @@ from functools import cached_property
 
 from lightrnn.record import Record
 
-ABI = 2
+ABI = 3
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -38,8 +38,11 @@ FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64
 ALONE = "execute_alone"
 """Symbol of the executor as `void execute_alone(const int64_t *args)`, for one thread."""
 
-LEVELS = ("v3", "v4")
-"""x86-64 levels that kernels are compiled for, best last."""
+LEVELS = ("v3", "v4", "v4vnni")
+"""Levels that kernels are compiled for, best last: x86-64-v3, -v4, and -v4 with AVX512-VNNI."""
+
+MODULES = {"v4vnni": ("gemm", "recurrent")}
+"""Modules whose kernels gain from a level that does not have them all."""
 
 POINTERS = ("f32", "f64", "i64", "i32", "u16", "u8")
 FILLED_IN = ("status", "sync", "node")
@@ -62,7 +65,7 @@ UNARY = (
 BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu")
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
-WEIGHTS = ("float32", "float16", "bfloat16", "int8")
+WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int16")
 """How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
@@ -125,6 +128,10 @@ class _Kernels(Mapping[str, Signature]):
         self._specs = {name: s for kernels in modules.values() for name, s in kernels.items()}
         self._known: dict[str, Signature] = {}
         assert len(self._specs) == sum(map(len, modules.values())), "two kernels of one name"
+
+    def module(self, name: str) -> str:
+        """The module of a kernel."""
+        return self._modules[name]
 
     def __getitem__(self, name: str) -> Signature:
         if name not in self._known:
@@ -222,3 +229,11 @@ KERNELS = _Kernels(
     }
 )
 """Every kernel by name."""
+
+
+def kernels_of(level: str) -> tuple[str, ...]:
+    """Names of the kernels that are compiled for a level; it borrows the others from v4."""
+    modules = MODULES.get(level)
+    if modules is None:
+        return (*KERNELS, ALONE)
+    return tuple(name for name in KERNELS if KERNELS.module(name) in modules)

@@ -27,9 +27,11 @@ _V3 = (
     "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+sahf,"
     "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave,+cx8,+fxsr,+mmx"
 )
+_V4 = _V3 + ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 FEATURES = {
     "v3": ("x86-64-v3", _V3),
-    "v4": ("x86-64-v4", _V3 + ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"),
+    "v4": ("x86-64-v4", _V4),
+    "v4vnni": ("x86-64-v4", _V4 + ",+avx512vnni"),
 }
 LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
 
@@ -100,6 +102,8 @@ def compile_level(level: str) -> bytes:
     module = llvm.parse_assembly("")
     exported: list[str] = []
     for signature in abi.KERNELS.values():
+        if signature.name not in abi.kernels_of(level):
+            continue
         symbol = f"lr_{level}_{signature.name}"
         module.link_in(_kernel_module(signature, symbol))
         exported.append(symbol)
@@ -107,8 +111,9 @@ def compile_level(level: str) -> bytes:
 
     for symbol, (function, kind) in OUTLINED.items():
         module.link_in(_numba_module(function, kind, symbol))
-    module.link_in(llvm.parse_assembly(_alone(level)))
-    exported.append(f"lr_{level}_{abi.ALONE}")
+    if abi.ALONE in abi.kernels_of(level):
+        module.link_in(llvm.parse_assembly(_alone(level)))
+        exported.append(f"lr_{level}_{abi.ALONE}")
     if level == abi.LEVELS[0]:
         module.link_in(llvm.parse_assembly(_identity()))
         exported += ["lr_abi", "lr_hash", "lr_level"]
@@ -207,8 +212,8 @@ define void @lr_{level}_{abi.ALONE}(ptr %args) {{
 def _identity() -> str:
     """LLVM functions that say what the library is and which level this CPU can run.
 
-    lr_level: 4, 3 or 0, from cpuid and xgetbv: the CPU's features and the registers that the
-    operating system saves.
+    lr_level: how many of abi.LEVELS, from cpuid and xgetbv: the CPU's features and the registers
+    that the operating system saves.
     """
     text = source_hash()
     data = "".join(f"\\{byte:02x}" for byte in text.encode())
@@ -219,6 +224,7 @@ def _identity() -> str:
     leaf1 = (1 << 12) | (1 << 22) | (1 << 27) | (1 << 28) | (1 << 29)  # fma movbe osxsave avx f16c
     leaf7_v3 = (1 << 3) | (1 << 5) | (1 << 8)  # bmi1 avx2 bmi2
     leaf7_v4 = (1 << 16) | (1 << 17) | (1 << 28) | (1 << 30) | (1 << 31)  # avx512 f dq cd bw vl
+    leaf7_vnni = 1 << 11  # avx512_vnni
     return f"""
 @lr_hash_text = private constant [{len(text) + 1} x i8] c"{data}\\00"
 define ptr @lr_hash() {{
@@ -254,9 +260,16 @@ saved:
   %zmm = icmp eq i32 %xz, 230
   %a4 = and i1 %zmm, %has4
   %ok4 = and i1 %a4, %ok3
-  %v = select i1 %ok3, i64 3, i64 0
-  %w = select i1 %ok4, i64 4, i64 %v
-  ret i64 %w
+  %c7 = extractvalue {{i32,i32,i32,i32}} %l7, 2
+  %m5 = and i32 %c7, {leaf7_vnni}
+  %has5 = icmp ne i32 %m5, 0
+  %ok5 = and i1 %ok4, %has5
+  %n3 = zext i1 %ok3 to i64
+  %n4 = zext i1 %ok4 to i64
+  %n5 = zext i1 %ok5 to i64
+  %n34 = add i64 %n3, %n4
+  %n = add i64 %n34, %n5
+  ret i64 %n
 none:
   ret i64 0
 }}

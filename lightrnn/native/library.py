@@ -20,7 +20,7 @@ PACKAGED = os.path.join(os.path.dirname(os.path.realpath(__file__)), FILE_NAME)
 class Library(Record, eq=False):
     """A loaded kernel library.
 
-    level: the x86-64 level that was picked for this CPU.
+    level: which of abi.LEVELS was picked for this CPU.
     addresses: kernel name to the address of its compiled form.
     """
 
@@ -90,15 +90,17 @@ def open_library(path: str) -> Library | None:
     if level is None:
         return None
     addresses = {
-        name: int(ctypes.cast(getattr(handle, f"lr_{level}_{name}"), ctypes.c_void_p).value or 0)
-        for name in (*abi.KERNELS, abi.ALONE)
+        name: int(ctypes.cast(getattr(handle, f"lr_{one}_{name}"), ctypes.c_void_p).value or 0)
+        for one in ("v4", level)
+        if level in abi.MODULES or one == level
+        for name in abi.kernels_of(one)
     }
     return Library(path, level, addresses, handle)
 
 
 def _level(best: int) -> str | None:
-    """The level to use: LIGHTRNN_LEVEL, else the CPU's best; None where it runs none."""
-    usable = [level for level in abi.LEVELS if int(level[1:]) <= best]
+    """The level to use: LIGHTRNN_LEVEL, else the last of those that this CPU runs, or None."""
+    usable = abi.LEVELS[:best]
     wanted = os.environ.get("LIGHTRNN_LEVEL")
     if wanted and wanted not in usable:
         raise NativeError(

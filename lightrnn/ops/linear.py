@@ -65,8 +65,8 @@ def emit_gemm(
                 matrix = np.swapaxes(matrix, 1, 2)
             return weight_panels(matrix if scale == 1.0 else matrix * np.float32(scale), stored)
 
-        if stored == "int8":
-            room = emit.scratch(room_bytes(batch * m, k, stored))
+        if words := room_bytes(batch * m, k, stored):
+            room = emit.scratch(words)
         packed = emit.packed((b,), ("panels", matrices, transposed, scale, stored), pack)
     else:
         assert scale == 1.0

@@ -17,49 +17,55 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-def int8_scales(matrix: Array, axis: int) -> Array:
-    """The scale of each row or column: its largest magnitude is 127 of them; 1 where all are 0."""
+LARGEST = {"int8": 127, "int16": 4095}
+"""The largest whole number of a weight that is stored so."""
+
+
+def weight_scales(matrix: Array, axis: int, stored: str) -> Array:
+    """The scale of each row or column: its largest magnitude is LARGEST; 1 where all are 0."""
     top = np.abs(matrix).max(axis=axis, keepdims=True, initial=0.0)
-    return np.where(top > 0, top / np.float32(127), 1).astype(np.float32)
+    return np.where(top > 0, top / np.float32(LARGEST[stored]), 1).astype(np.float32)
 
 
-def int8_panels(matrix: Array) -> Array:
-    """[..., K, N] as panels of pairs of rows: [..., ceil(N / 16), K2 * 32 + 64] bytes.
+def integer_panels(matrix: Array, stored: str) -> Array:
+    """[..., K, N] as panels of pairs of rows: [..., ceil(N / 16), K2 * 32 * size + 64] bytes.
 
-    K2 = ceil(K / 2). A panel holds, for each pair of rows, the two int8 of each of 16 columns, then
-    the float32 scales of the columns. Columns are scaled by `int8_scales`: exact where the matrix
-    is made of int8 numbers with such scales.
+    K2 = ceil(K / 2), size: bytes of a number. A panel holds, for each pair of rows, the two numbers
+    of each of 16 columns, then the float32 scales of the columns. Columns are scaled by
+    `weight_scales`: exact where the matrix is made of such numbers with such scales.
     """
-    scales = int8_scales(matrix, -2)
+    scales = weight_scales(matrix, -2, stored)
     *batch, k, n = matrix.shape
     pairs, wide = (k + 1) // 2, padded(n)
-    whole = np.zeros((*batch, 2 * pairs, wide), np.int8)
+    whole = np.zeros((*batch, 2 * pairs, wide), stored)
     whole[..., :k, :n] = np.rint(matrix / scales)
     blocks = whole.reshape(*batch, pairs, 2, wide // LANES, LANES)
     blocks = np.moveaxis(blocks, (-2, -4, -1, -3), (-4, -3, -2, -1))
     columns = np.ones((*batch, wide), np.float32)
     columns[..., :n] = scales[..., 0, :]
     weights = np.ascontiguousarray(blocks).view(np.uint8)
-    weights = weights.reshape(*batch, wide // LANES, pairs * 2 * LANES)
+    weights = weights.reshape(*batch, wide // LANES, pairs * 2 * LANES * whole.itemsize)
     tails = columns.view(np.uint8).reshape(*batch, wide // LANES, LANES * 4)
     return np.concatenate([weights, tails], axis=-1)
 
 
 def weight_panels(matrix: Array, stored: str) -> Array:
     """[..., K, N] as panels for a product with weights that are stored so (abi.WEIGHTS)."""
-    return int8_panels(matrix) if stored == "int8" else narrow(panels(matrix), stored)
+    if stored in LARGEST:
+        return integer_panels(matrix, stored)
+    return narrow(panels(matrix), stored)
 
 
 def panel_bytes(columns: int, k: int, stored: str) -> int:
     """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
-    if stored == "int8":
-        return columns * (2 * ((k + 1) // 2) + 4)
+    if stored in LARGEST:
+        return columns * (2 * ((k + 1) // 2) * np.dtype(stored).itemsize + 4)
     return columns * k * (4 if stored == "float32" else 2)
 
 
 def room_bytes(rows: int, k: int, stored: str) -> int:
-    """Bytes that a product of `rows` rows needs beside its operands."""
-    return rows * ((k + 1) // 2 + 1) * 4 if stored == "int8" else 0
+    """Bytes that a product of `rows` rows needs beside its operands; 0 for none."""
+    return rows * ((k + 1) // 2 + 1) * 4 if stored in LARGEST else 0
 
 
 def narrow(packed: Array, stored: str) -> Array:
@@ -76,15 +82,16 @@ def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> t
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
     few rows share the time to read them, else as float32; so are those stored in different ways.
-    The results are the same. int8 is always multiplied as such: its results are its own.
+    The results are the same. Integers are always multiplied as such: their results are their own.
     columns: whether the weights' columns are what the product sums over rows for, so that these
     need a scale each, and not the rows.
     """
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
-    if stored.startswith("int8"):
-        stored = "int8" if stored == ("int8_columns" if columns else "int8") else "float32"
-    if rows >= _MANY_ROWS and stored != "int8":
+    whole, _, by = stored.partition("_")
+    if whole in LARGEST:
+        stored = whole if (by == "columns") == columns else "float32"
+    elif rows >= _MANY_ROWS:
         stored = "float32"
     return stored, WEIGHTS.index(stored)
 

@@ -172,8 +172,8 @@ class _Product:
         first = _first_time(layer, d, start, steps)
         batch, n, k = layer.batch, layer.width, layer.inputs
         w = self._weights + d * panel_bytes(n, k, self._stored)
-        int8 = self._stored == "int8"
-        room = emit.scratch(room_bytes(steps * batch, k, "int8")) if int8 else None
+        words = room_bytes(steps * batch, k, self._stored)
+        room = emit.scratch(words) if words else None
         init = None if self._bias is None else self._bias + d * n * 4
         x, kind = layer.slots.x, self._kind
         if layer.layout:  # one product a row, its steps `batch` rows of xw apart
