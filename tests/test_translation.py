@@ -146,6 +146,7 @@ class Alone:
             feeds = {**self.feeds, "token": np.array([token]), "hidden": hidden}
             found = self.model.run(feeds, graph="decoder")
             hidden, logits = found["next"], found["logits"][0].astype(np.float64)
+            logits[BEGIN] = -np.inf  # no text holds it
             steps.append((logits - np.log(np.exp(logits).sum()), found["weights"][0]))
         return steps
 
@@ -170,8 +171,8 @@ class Alone:
 
 
 def shown(tokens: Sequence[int]) -> str:
-    """Words of tokens; begin is no word."""
-    return " ".join(WORDS[t - FIRST_WORD] for t in tokens if t >= FIRST_WORD)
+    """Words of tokens."""
+    return " ".join(WORDS[t - FIRST_WORD] for t in tokens)
 
 
 def texts(count: int = 40) -> list[str]:
@@ -210,7 +211,7 @@ def test_attention_is_over_the_source_at_each_token(beam: int) -> None:
     some = texts(15)
     for text, result in zip(some, pipe(attention=True, beam=beam)(some), strict=True):
         assert result["source"] == list(text)
-        tokens = [FIRST_WORD + WORDS.index(w) if w else BEGIN for w in result["target"]]
+        tokens = [FIRST_WORD + WORDS.index(w) for w in result["target"]]
         assert shown(tokens) == result["text"]
         attention = np.array(result["attention"]).reshape(len(tokens), len(text))
         np.testing.assert_allclose(attention.sum(axis=1), 1, atol=1e-5)

@@ -93,9 +93,7 @@ class Generation(Task):
         self._condition, self._options = condition, options
         self.numbered = options.temperature > 0
         self._input = model.graph(model.graphs[0]).inputs
-        taken = tokenizer.options
-        special = {taken.padding_id, taken.unknown_id, taken.begin_id} - {None, taken.end_id}
-        self._banned = [k for k in special if k is not None and not tokenizer.text([k])]
+        self._unspoken = tokenizer.unspoken
 
     @classmethod
     def parse(cls, fields: Fields, model: Model, options: Mapping[str, Any]) -> Generation:
@@ -165,7 +163,7 @@ class Generation(Task):
     def _last(self, logits: Array) -> Array:
         """Logits [N, V] of the last step, float64, of tokens that texts may hold."""
         last = (logits[:, -1] if logits.ndim == 3 else logits).astype(np.float64)
-        last[:, [k for k in self._banned if k < last.shape[1]]] = -np.inf
+        last[:, [k for k in self._unspoken if k < last.shape[1]]] = -np.inf
         check_numbers(last, self._logits)
         return np.asarray(last)
 

@@ -68,6 +68,7 @@ class Translation(Task):
     {"text", "score"}, the score being the log-probability over the number of tokens to the power
     of the length penalty; with n_best {"n_best": [{"text", "score"}, ...]} besides, with attention
     {"source", "target", "attention"}: the pieces of both texts and the weights [target][source].
+    The target's padding, unknown token and begin_id are never part of a result.
     """
 
     name = "translation"
@@ -121,7 +122,8 @@ class Translation(Task):
         return EncodedText(ids, [text[a:b] for a, b in spans])
 
     def run(self, batch: Sequence[EncodedText]) -> list[Result]:
-        decoder = _GraphDecoder(self._model, self._names, self._encoded(batch), len(batch))
+        encoded, unspoken = self._encoded(batch), self._target.unspoken
+        decoder = _GraphDecoder(self._model, self._names, encoded, len(batch), unspoken)
         options = self._target.options
         assert options.begin_id is not None
         assert options.end_id is not None
@@ -184,9 +186,16 @@ class _GraphDecoder:
     """The graph "decoder" with its states, for beam search."""
 
     def __init__(
-        self, model: Model, names: DecoderNames, encoded: Mapping[str, Array], rows: int
+        self,
+        model: Model,
+        names: DecoderNames,
+        encoded: Mapping[str, Array],
+        rows: int,
+        unspoken: Sequence[int],
     ) -> None:
+        """unspoken: tokens that no text may hold."""
         graph = model.graph("decoder")
+        self._unspoken = unspoken
         self._model, self._names, self._states = model, names, graph.states
         self._token = graph.inputs[names.token].dtype
         self._axes = {name: batch_axis(graph, name, names.token) for name in names.sources}
@@ -200,7 +209,8 @@ class _GraphDecoder:
         found = self._model.run(feeds, graph="decoder")
         for name, output in self._states.items():
             self._values[name] = found[output]
-        logits = found[self._names.logits]
+        logits = found[self._names.logits].astype(np.float64)
+        logits[:, [k for k in self._unspoken if k < logits.shape[1]]] = -np.inf
         check_numbers(logits, self._names.logits)
         attention = self._names.attention
         return log_softmax(logits), None if attention is None else found[attention]

@@ -90,6 +90,13 @@ class Tokenizer(ABC):
     def text(self, ids: Iterable[int]) -> str:
         """The text of ids; those of no piece are left out."""
 
+    @property
+    def unspoken(self) -> list[int]:
+        """Ids that no generated text may hold: padding, the unknown token, the beginning."""
+        taken = self.options
+        special = {taken.padding_id, taken.unknown_id, taken.begin_id} - {None, taken.end_id}
+        return [k for k in special if k is not None and not self.text([k])]
+
     def continued(self, text: str, ids: Sequence[int], added: Sequence[int]) -> str:
         """A text whose pieces are `ids`, and the text of `added` ones after it."""
         return text + self.text(added)
