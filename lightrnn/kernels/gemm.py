@@ -84,8 +84,8 @@ def _make_multiply(stored, left, right):
                 narrow_a(left, lda, b, step, k, start, ldi, out, ldc, tail)
 
     @inlined
-    def last_rows(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n):
-        """Fewer than ROWS_A rows, by the largest tiles that fit."""
+    def last_rows(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
+        """Fewer than ROWS_A rows, by the largest tiles that fit; if turned, last panels first."""
         row = 0
         while row < m:
             rows, wide = 1, PANELS_D
@@ -93,18 +93,21 @@ def _make_multiply(stored, left, right):
                 rows, wide = ROWS_B, PANELS_B
             elif m - row >= ROWS_C:
                 rows, wide = ROWS_C, PANELS_C
-            p = first
-            while p < last:
-                panels = wide if last - p >= wide else 1
+            whole = (last - first) // wide
+            groups = last - first - whole * (wide - 1)
+            for g in range(groups):
+                i = groups - 1 - g if turned else g
+                panels, p = wide, first + i * wide
+                if i >= whole:
+                    panels, p = 1, first + i + whole * (wide - 1)
                 j = p * 16
                 tail = min(16, n - j - 16 * (panels - 1))
                 left, right, out = at(a, row * lda), at(b, j * step), at(c, row * ldc + j)
                 start = moved(init, row * ldi + j)
                 small_tile(rows, panels, left, lda, right, step, k, start, ldi, out, ldc, tail)
-                p += panels
             row += rows
 
-    def multiply(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n):
+    def multiply(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
         p = first
         while p < last:
             panels = min(PANELS_A, last - p)
@@ -121,11 +124,11 @@ def _make_multiply(stored, left, right):
         if row < m:
             last_rows(
                 at(a, row * lda), lda, b, step, k, moved(init, row * ldi), ldi, at(c, row * ldc),
-                ldc, m - row, first, last, n,
+                ldc, m - row, first, last, n, turned,
             )  # fmt: skip
 
     multiply.__name__ = multiply.__qualname__ = f"multiply_{stored}"
-    sizes = (_F, _I, _F, _I, _I, _I, _I, _I)
+    sizes = (_F, _I, _F, _I, _I, _I, _I, _I, _I)
     return outlined(types.void, left, _I, right, _I, _I, *sizes)(multiply)
 
 
@@ -137,19 +140,25 @@ _multiply_int16 = _make_multiply("int16", POINTERS["i32"], POINTERS["u8"])
 
 
 @inlined
-def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
+def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, turned=0):
     """c = init + a·b for `m` rows and the panels [first, last).
 
     kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
     init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
     zeros, and may be c. room: for int8 and int16, memory of [m, (k + 1) // 2 + 1] words; else null.
+    turned: whether to begin with the last panels, as is best where the time before ended with them:
+    they are still in a cache that does not hold all. The result is the same.
     """
     if kind == FLOAT32 or k == 0:
-        _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n)
+        _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n, turned)
     elif kind == _FLOAT16:
-        _multiply_float16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
+        _multiply_float16(
+            a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
+        )  # fmt: skip
     elif kind == _BFLOAT16:
-        _multiply_bfloat16(a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n)
+        _multiply_bfloat16(
+            a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
+        )  # fmt: skip
     else:
         pairs, left, right = (k + 1) // 2, i32(address_of(room)), u8(address_of(b))
         limit = float(_BYTES_LIMIT if kind == _INT8 else _SHORTS_LIMIT)
@@ -158,11 +167,11 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room):
         step = column_bytes(kind, k)
         if kind == _INT8:
             _multiply_int8(
-                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n
+                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
         else:
             _multiply_int16(
-                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n
+                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
 
 

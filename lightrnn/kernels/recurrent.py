@@ -116,7 +116,7 @@ def _lstm_direction(
         gates = at(xw, local * batch * 4 * width)
         add_recurrent(
             kind, at(old, row * ldh), ldh, r, depth(s, rested, size), at(gates, row * 4 * width),
-            4 * width, end - row, 4, blocks, first, last, room_of(kind, room, row, size),
+            4 * width, end - row, 4, blocks, first, last, room_of(kind, room, row, size), s & 1,
         )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -213,8 +213,8 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 @inlined
 def _gru_step(
-    kind, gates, r, rb, lengths, old, new, full, room, sync, t, k, hidden, after, clip, activations,
-    mine, nth,
+    kind, gates, r, rb, lengths, old, new, full, room, sync, turned, t, k, hidden, after, clip,
+    activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, _, _ = mine
     blocks = (hidden + 15) // 16
@@ -222,15 +222,21 @@ def _gru_step(
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
     r_h = weights_at(kind, r, 2 * width, hidden)
+    if after and turned:
+        multiply(
+            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width,
+            mine_room, 1,
+        )  # fmt: skip
     add_recurrent(
-        kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room
+        kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room,
+        turned,
     )  # fmt: skip
-    if after:
+    if after and not turned:
         multiply(
             kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width,
             mine_room,
         )  # fmt: skip
-    else:
+    if not after:
         for n in range(row, end):
             x, h = at(gates, n * 3 * width), at(old, n * width)
             _gru_reset(x, h, at(full, n * width), width, first, last, clip, activations)
@@ -285,7 +291,7 @@ def gru(
                 kind, at(xw, (d * steps + local) * batch * 3 * width),
                 weights_at(kind, r, d * 3 * width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
-                room_of(kind, room, d * batch, hidden), sync, t,
+                room_of(kind, room, d * batch, hidden), sync, s & 1, t,
                 depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
                 mine, nth,
             )  # fmt: skip
@@ -328,7 +334,7 @@ def rnn(
             add_recurrent(
                 kind, at(old, row * width), width, weights_at(kind, r, d * width, hidden),
                 depth(s, null(h0), hidden), at(gates, row * width), width, end - row, 1, blocks,
-                first, last, room_of(kind, room, d * batch + row, hidden),
+                first, last, room_of(kind, room, d * batch + row, hidden), s & 1,
             )  # fmt: skip
             for n in range(row, end):
                 for u in range(first * 16, last * 16, 16):

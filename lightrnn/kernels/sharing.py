@@ -115,20 +115,20 @@ def depth(s, rested, size):
 
 
 @inlined
-def add_recurrent(kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room):
+def add_recurrent(kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room, turned):
     """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
 
-    kind, room: as `multiply` takes them. k: the size of the state, or 0 where that is zero.
+    kind, room, turned: as `multiply` takes them. k: the size of the state, or 0 where that is zero.
     """
     if k == 0:
         return
     if last - first == blocks:
-        multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx, room)
+        multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx, room, turned)
     else:
         for g in range(gates):
             p = g * blocks
             multiply(
-                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx, room
+                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx, room, turned
             )  # fmt: skip
 
 
