@@ -30,7 +30,7 @@ def module(kind: str) -> Any:
     import torch
     from torch import Tensor, nn
 
-    class MultiHead(nn.Module):
+    class MultiHead(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.attention = nn.MultiheadAttention(SIZE, HEADS, batch_first=True)
@@ -38,7 +38,7 @@ def module(kind: str) -> Any:
         def forward(self, query: Tensor, memory: Tensor) -> Tensor:
             return self.attention(query, memory, memory, need_weights=False)[0]
 
-    class Additive(nn.Module):
+    class Additive(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.query, self.memory = nn.Linear(SIZE, SIZE), nn.Linear(SIZE, SIZE, bias=False)

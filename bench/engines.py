@@ -1,6 +1,6 @@
 """The engines, each as a function of a subject, a number of threads and a storage type.
 
-All get the same weights and inputs. What an engine does not have it refuses with Unavailable.
+All get the same weights and inputs. What an engine does not have it refuses with UnavailableError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.subject import Subject, flat
 from lightrnn.graph import Array
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """An engine cannot run this at all, which is no failure of it."""
 
 
@@ -112,7 +112,7 @@ def onnxruntime_int8(subject: Subject, threads: int, dtype: str) -> Running:
 
     kinds = {node.op_type for node in onnx.load_model_from_string(subject.source).graph.node}
     if kinds <= {"GRU", "RNN"}:
-        raise Unavailable("its quantization leaves GRU and RNN in float32")
+        raise UnavailableError("its quantization leaves GRU and RNN in float32")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
         source.write_bytes(subject.source)
@@ -124,7 +124,7 @@ def _torch(kind: str, subject: Subject, threads: int, dtype: str) -> Running:
     import torch
 
     if subject.module is None or subject.carried:
-        raise Unavailable("measured without torch")
+        raise UnavailableError("measured without torch")
     torch.set_num_threads(threads)
     wanted = getattr(torch, kind)
     module = subject.module().to(wanted).eval()
@@ -145,7 +145,7 @@ def _openvino(precision: str, subject: Subject, threads: int, dtype: str) -> Run
     import openvino
 
     if subject.carried:
-        raise Unavailable("measured without OpenVINO")
+        raise UnavailableError("measured without OpenVINO")
     core = openvino.Core()
     options = {
         "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1,

@@ -20,7 +20,7 @@ import numpy as np
 from bench import cells, recurrent
 from bench.attention import attention
 from bench.cells import Attention, Cell, Layer, Step
-from bench.engines import ENGINES, Running, Unavailable, lightrnn
+from bench.engines import ENGINES, Running, UnavailableError, lightrnn
 from bench.subject import Subject, evaluated
 from bench.wholes import whole
 from lightrnn.graph import Array
@@ -41,7 +41,7 @@ def subject_of(cell: Cell) -> Subject:
 
 
 def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
-    """One cell. Raises Unavailable where the engine has no such thing or its outputs differ."""
+    """One cell. Raises UnavailableError where the engine has no such thing or its outputs differ."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[: cell.threads])
     try:
@@ -71,11 +71,11 @@ def _theirs(subject: Subject, cell: Cell, engine: str) -> Running:
     try:
         made = ENGINES[engine](subject, cell.threads, cell.dtype)
         made.run()
-    except Unavailable:
+    except UnavailableError:
         raise
     except Exception as error:
         first = str(error).strip().split("\n")[0]
-        raise Unavailable(f"{type(error).__name__}: {first[:200]}") from error
+        raise UnavailableError(f"{type(error).__name__}: {first[:200]}") from error
     return ENGINES[engine](subject, cell.threads, cell.dtype) if subject.carried else made
 
 
@@ -90,7 +90,7 @@ def _compared(
         result = {name: max(result[name], worst[name]) for name in result}
         exact = cell.dtype == "float32" and not engine.endswith(("int8", "bfloat16"))
         if not rms(a, b) <= ALLOWED[exact] * max(1.0, float(np.abs(b).max())):
-            raise Unavailable(f"its outputs differ from lightrnn's by {rms(a, b):.2g} (RMS)")
+            raise UnavailableError(f"its outputs differ from lightrnn's by {rms(a, b):.2g} (RMS)")
     if subject.module is not None:
         reference = evaluated(subject.module(), subject.feeds, subject.layout)[0]
         result["lightrnn_error"] = rms(found[0], reference)
@@ -129,7 +129,7 @@ def main() -> None:
         cell = cells.from_json(json.loads(line))
         try:
             result = measure(cell, engine, seconds)
-        except Unavailable as error:
+        except UnavailableError as error:
             result = {**cells.to_json(cell), "engine": engine, "refused": str(error)}
         print(json.dumps(result), flush=True)
 

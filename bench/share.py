@@ -30,3 +30,13 @@ def _rate(nbytes: float, limits: Mapping[str, float]) -> float:
 def in_second_cache(cell: Layer, caches: Mapping[str, int]) -> bool:
     """Whether the recurrent weights are larger than the first level of cache, not the second."""
     return caches.get("L1", 2**15) < cell.recurrent_bytes <= caches.get("L2", 2**20)
+
+
+def held_by(cell: Layer, limits: Mapping[str, float]) -> str:
+    """What the recurrent product waits for at the limits."""
+    weights = cell.recurrent_bytes / cell.threads
+    fetch = weights / (_rate(weights, limits) * 1e9)
+    arithmetic = cell.multiplies / (limits[PEAK] * 1e9 * cell.threads * cell.steps)
+    if arithmetic >= fetch * cell.directions:
+        return "arithmetic"
+    return f"reading {weights / 2**20:.2g} MiB of weights a step"

@@ -105,7 +105,7 @@ def _files(subject: Subject, folder: Path) -> dict[str, Path]:
     source.write_bytes(subject.source)
     convert_onnx(source, target, states=dict(subject.carried), verify=False)
     found: dict[str, Path] = {"lightrnn": target}
-    found |= {engine: source for engine in installed(("onnxruntime", "openvino"))}
+    found |= dict.fromkeys(installed(("onnxruntime", "openvino")), source)
     return {**found, "numpy": folder / "none"}
 
 

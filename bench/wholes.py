@@ -11,7 +11,7 @@ import numpy as np
 from bench.cells import Whole
 from bench.models import as_onnx
 from bench.subject import Subject, exported
-from lightrnn.graph import Array
+from lightrnn.graph import Array, Graph
 from lightrnn.model import load
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -38,7 +38,7 @@ def decoder(cell: Whole) -> Subject:
     """examples/g2p-en, one step of the decoder: GRU, attention to the letters, logits."""
     graph = load(EXAMPLES / "g2p-en" / "g2p-en.lrnn").graph("decoder")
     rng = np.random.default_rng(1)
-    hidden, memory = graph.inputs["hidden"].shape[-1], graph.inputs["memory"].shape[-1]
+    hidden, memory = (_width(graph, name) for name in ("hidden", "memory"))
     values: dict[str, Array] = {
         "token": rng.integers(4, 40, cell.batch),
         "hidden": rng.standard_normal((cell.batch, hidden)).astype(np.float32),
@@ -47,6 +47,13 @@ def decoder(cell: Whole) -> Subject:
     }
     feeds = {name: values[name] for name in graph.inputs}
     return Subject(as_onnx(graph), feeds, list(graph.outputs), carried=dict(graph.states))
+
+
+def _width(graph: Graph, name: str) -> int:
+    shape = graph.inputs[name].shape
+    assert shape is not None
+    assert isinstance(shape[-1], int)
+    return shape[-1]
 
 
 def audio(cell: Whole) -> Subject:
@@ -73,13 +80,13 @@ def _audio_feeds(batch: int, length: int) -> dict[str, Array]:
 def detector() -> Any:
     """A voice detector in the manner of silero-vad, with random weights.
 
-    A Fourier transform of windows of 256 samples as a convolution, magnitudes, four convolutions, an
-    LSTM of 128 units whose states come and go, a linear layer, a sigmoid.
+    A Fourier transform of windows of 256 samples as a convolution, magnitudes, four convolutions,
+    an LSTM of 128 units whose states come and go, a linear layer, a sigmoid.
     """
     import torch
     from torch import Tensor, nn
 
-    class Detector(nn.Module):
+    class Detector(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("basis", torch.from_numpy(_fourier_basis(256)))
