@@ -27,6 +27,10 @@ from lightrnn.graph import Array
 
 LEAST = 7
 """Runs of each engine at least."""
+MOST = 20_000
+WARM = 3
+TURN, PAUSE = 7, 0.01
+"""Runs of a turn, and seconds before it, where engines have threads of their own."""
 ALLOWED = {True: 1e-3, False: 0.1}
 """RMS of the difference of outputs of size 1; by whether both compute in float32."""
 
@@ -41,7 +45,7 @@ def subject_of(cell: Cell) -> Subject:
 
 
 def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
-    """One cell. Raises UnavailableError where the engine has no such thing or its outputs differ."""
+    """One cell. Raises UnavailableError where the engine cannot run it, or gives other outputs."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[: cell.threads])
     try:
@@ -49,7 +53,7 @@ def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
         ours = lightrnn(subject, cell.threads, cell.dtype)
         theirs = _theirs(subject, cell, engine)
         compared = _compared(cell, engine, subject, ours, theirs)
-        times = interleaved(ours.run, theirs.run, seconds)
+        times = interleaved(ours.run, theirs.run, seconds, alone=cell.threads == 1)
     finally:
         os.sched_setaffinity(0, before)
     ratios = times[:, 1] / times[:, 0]
@@ -107,20 +111,34 @@ def rms(a: Array, b: Array) -> float:
 
 
 def interleaved(
-    first: Callable[[], object], second: Callable[[], object], seconds: float
-) -> np.ndarray[tuple[Any, ...], np.dtype[np.float64]]:
-    """Seconds of both, [runs, 2], warmed up."""
+    first: Callable[[], object], second: Callable[[], object], seconds: float, *, alone: bool
+) -> Array:
+    """Seconds of both, float64 [runs, 2], warmed up.
+
+    Runs alternate where each engine computes on the calling thread alone. An engine's other threads
+    may spin for a while after a run, on the cores that the next engine is about to use: then turns
+    are of several runs, after a pause and a run that is not counted.
+    """
+    turn, pause = (1, 0.0) if alone else (TURN, PAUSE)
     rows: list[tuple[float, float]] = []
-    for _ in range(3):
+    for _ in range(WARM):
         first(), second()
     end = time.perf_counter() + seconds
-    while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < 20_000):
-        a = time.perf_counter()
-        first()
-        b = time.perf_counter()
-        second()
-        rows.append((b - a, time.perf_counter() - b))
+    while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < MOST):
+        columns = []
+        for run in (first, second):
+            if not alone:
+                time.sleep(pause)
+                run()
+            columns.append([_seconds(run) for _ in range(turn)])
+        rows.extend(zip(*columns, strict=True))
     return np.array(rows)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def main() -> None:

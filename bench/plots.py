@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.cells import Layer
 from bench.engines import FLOAT32
 from bench.precision import OTHERS
-from bench.results import Part, against, best_of, geometric_mean, timed
+from bench.results import Part, Result, against, best_of, geometric_mean, timed
 
 INK = "#808890"
 """Text and axes: a grey that is legible on white and on black."""
 COLORS = ("#3b82f6", "#f97316", "#10a37f", "#a855f7", "#64748b", "#e11d48")
+ENGINE_COLORS = dict(zip(("lightrnn", "onnxruntime", "openvino", "torch"), COLORS, strict=False))
+MARKERS = {"float32": "o", "float16": "^", "bfloat16": "s", "int8": "D"}
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "lightrnn", "font.size": 11,
-    "font.family": "sans-serif",     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlesize": 11, "legend.frameon": False,
+    "svg.fonttype": "none", "svg.hashsalt": "lightrnn", "font.size": 11, "axes.titlesize": 11,
+    "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+    "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False,
 }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def speed(part: Part, path: Path) -> None:
             axis.set_xticklabels(["32", "64", "128", "256", "512", "1024"], fontsize=9)
             axis.minorticks_off()
         axes[0].set_ylabel("speed, of the best other engine")
-        axes[0].legend()
+        axes[-1].legend(loc="upper right")
 
 
 def latency(part: Part, path: Path) -> None:
@@ -98,25 +101,28 @@ def precision(part: Part, path: Path) -> None:
     """Time beside error of LSTMs in batch 1, a point for each engine and type of weights."""
     found = [r for r in timed(part.results) if r["op"] == "LSTM" and r["batch"] == 1]
     sizes = sorted({r["hidden"] for r in found})[-2:]
-    with _axes(len(sizes), 4.2 * len(sizes), path) as axes:
+    with _axes(len(sizes), 3.4 * len(sizes) + 2.4, path) as axes:
         for axis, hidden in zip(axes, sizes, strict=True):
-            points = _points([r for r in found if r["hidden"] == hidden])
-            for name, (us, error) in points.items():
-                own = name.startswith("lightrnn")
-                axis.plot([error], [us], "o" if own else "s", color=COLORS[0 if own else 1])
-                axis.annotate(name, (error, us), xytext=(4, 4), textcoords="offset points",
-                              fontsize=8)  # fmt: skip
+            points = sorted(_points([r for r in found if r["hidden"] == hidden]).items())
+            for name, (us, error) in points:
+                engine, _, dtype = name.partition(" ")
+                axis.plot([error], [us], MARKERS[dtype or "float32"], color=ENGINE_COLORS[engine],
+                          markersize=8, label=name)  # fmt: skip
             axis.set(xscale="log", yscale="log", title=f"LSTM {hidden}, batch 1, 100 steps",
                      xlabel="RMS error against float64")  # fmt: skip
-            axis.margins(0.25, 0.15)
+            axis.margins(0.15, 0.15)
         axes[0].set_ylabel("µs")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
 
 
-def _points(results: list[Any]) -> dict[str, tuple[float, float]]:
-    """Time and error by name."""
-    points = {}
+def _points(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Median time, and error, by name."""
+    times, errors = defaultdict(list), {}
     for r in results:
+        sides = [(f"lightrnn {r['dtype']}", "lightrnn")]
         if r["engine"] in OTHERS:
-            points[r["engine"]] = r["engine_us"], r["engine_error"]
-        points[f"lightrnn {r['dtype']}"] = r["lightrnn_us"], r["lightrnn_error"]
-    return points
+            sides.append((r["engine"], "engine"))
+        for name, side in sides:
+            times[name].append(r[f"{side}_us"])
+            errors[name] = r[f"{side}_error"]
+    return {name: (median(found), errors[name]) for name, found in times.items()}

@@ -16,7 +16,7 @@ OWN = "lightrnn float32"
 SPEED_AT_ERROR = {1e-3: {512: 2.5, 1024: 1.4}, 1e-4: {512: 2.5, 1024: 1.7}}
 """Asked in batch 1: by RMS error at most, by hidden size."""
 INT8_LSTM = {256: ((1.2, 0.45), (2.0, 1.0)), 1024: ((1.1, 0.45),)}
-"""Asked beside onnxruntime's int8, by hidden size: its speed at a share of its error, any of them."""
+"""Asked beside onnxruntime's int8, by hidden size: any of a speed at a share of its error."""
 
 
 def rows(part: Part) -> Iterator[Row]:

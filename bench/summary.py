@@ -13,7 +13,7 @@ WAYS = {"run": "x in, y out", "states": "states through run", "stream": "states 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the summary. met: None where it does not apply to the machine."""
+    """A line of the summary. met: None where nothing is asked, or not of this machine."""
 
     group: str
     asked: str
@@ -22,12 +22,13 @@ class Row:
     met: bool | None
 
 
-def at_least(group: str, asked: float, ratios: Sequence[float]) -> Iterator[Row]:
-    """A geometric mean that should reach `asked`; nothing where no cell was measured."""
+def at_least(group: str, asked: float | None, ratios: Sequence[float]) -> Iterator[Row]:
+    """A geometric mean, which should reach `asked`; nothing where no cell was measured."""
     if ratios:
         mean = geometric_mean(ratios)
         measured = f"{mean:.2f}× ({min(ratios):.2f} to {max(ratios):.2f})"
-        yield Row(group, f"{asked:g}×", measured, len(ratios), mean >= asked)
+        met = None if asked is None else mean >= asked
+        yield Row(group, "" if asked is None else f"{asked:g}×", measured, len(ratios), met)
 
 
 def describe(cell: Cell) -> str:

@@ -19,7 +19,7 @@ def rows(parts: Mapping[str, Part]) -> list[Row]:
     """Every group of which something was measured."""
     makers: dict[str, Callable[[Part], Iterator[Row]]] = {
         "layers": _layers, "precision": precision.rows, "steps": _steps,
-        "attention": _attention, "models": _models,
+        "attention": _attention, "models": _models, "metric": _metric, "start": _start,
     }  # fmt: skip
     return [row for name, make in makers.items() if name in parts for row in make(parts[name])]
 
@@ -106,11 +106,35 @@ def _attention(part: Part) -> Iterator[Row]:
     best = best_of(part.results)
     for kind in ("multi-head", "additive"):
         ratios = [r["ratio"] for r in best.values() if r["kind"] == kind]
-        yield from at_least(f"{kind} attention", 1.0, ratios)
+        yield from at_least(f"{kind} attention", None, ratios)
 
 
 def _models(part: Part) -> Iterator[Row]:
     plain = best_of(r for r in part.results if r["dtype"] == "float32")
     for model in dict.fromkeys(r["model"] for r in plain.values()):
         ratios = [r["ratio"] for r in plain.values() if r["model"] == model]
-        yield from at_least(f"whole model: {model}", 1.0, ratios)
+        yield from at_least(f"whole model: {model}", None, ratios)
+
+
+def _metric(part: Part) -> Iterator[Row]:
+    """Accuracy that fewer bits cost, in percentage points, on the first text."""
+    text = part.results[0]["text"]
+    found = {r["dtype"]: r["accuracy"] for r in part.results if r["text"] == text}
+    base = found.pop("float32")
+    for dtype, accuracy in found.items():
+        group = f"language identifier's accuracy on {text}, {dtype}"
+        measured = f"{accuracy:.2%}, {100 * (accuracy - base):+.2f} points"
+        yield Row(group, "", measured, 1, None)
+
+
+def _start(part: Part) -> Iterator[Row]:
+    own = {r["model"]: r for r in part.results if r["engine"] == "lightrnn"}
+    others = [r for r in part.results if r["engine"] == "onnxruntime"]
+    ways: dict[str, Callable[[Result], float]] = {
+        "start to first result": lambda r: r["of_lightrnn"],
+        "peak memory": lambda r: r["peak_bytes"] / own[r["model"]]["peak_bytes"],
+        "installed size": lambda r: r["installed_bytes"] / own[r["model"]]["installed_bytes"],
+    }
+    for name, ratio in ways.items():
+        group = f"fresh process: {name}, onnxruntime's of lightrnn's"
+        yield from at_least(group, None, [ratio(r) for r in others])
