@@ -18,6 +18,8 @@ from bench.results import PARTS, Part, Result, read, save
 RESULTS = Path(__file__).parent / "results"
 SECONDS = {True: 0.1, False: 0.4}
 """Spent on a cell and engine, by whether the run is quick."""
+KEEP_EVERY = 20
+"""Results after which they are written again, lest a run that is killed loses them."""
 
 
 def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path) -> None:
@@ -33,6 +35,8 @@ def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path
         for result in parts.measured(name, args.quick, seconds, threads, tuple(results)):
             results.append(result)
             print(_line(result), flush=True)
+            if len(results) % KEEP_EVERY == 0:
+                save(name, Part(found, args.quick, results), folder)
     finally:
         save(name, Part(found, args.quick, results), folder)
     print(f"{name}: {len(results)} results in {time.perf_counter() - start:.0f} s", flush=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bench import metric, selection, start
-from bench.cells import Cell, to_json
+from bench.cells import Cell, from_json, to_json
 from bench.engines import FEWER_BITS, FLOAT32, installed
 from bench.results import Result
 
@@ -63,11 +63,8 @@ def measured(
     part: str, quick: bool, seconds: float, threads: Sequence[int], done: Sequence[Result] = ()
 ) -> Iterator[Result]:
     """Results as they come. done: those that need not be measured again."""
-    have = [({k: r.get(k) for k in r}, r["engine"]) for r in done if "engine" in r]
     for engine, cells in plan(part, quick, threads):
-        kept = [known for known, name in have if name == engine]
-        left = [c for c in cells if not any(to_json(c).items() <= r.items() for r in kept)]
-        if left:
+        if left := remaining(engine, cells, done):
             yield from _lines("bench.pair", engine, str(seconds), cells=left)
     if part == "steps":
         yield from _lines("bench.surroundings")
@@ -75,6 +72,12 @@ def measured(
         yield from metric.results(quick)
     elif part == "start":
         yield from start.results(quick)
+
+
+def remaining(engine: str, cells: Sequence[Cell], done: Sequence[Result]) -> list[Cell]:
+    """The cells that have no result beside this engine."""
+    have = {from_json(dict(r)) for r in done if r.get("engine") == engine}
+    return [cell for cell in cells if cell not in have]
 
 
 def usable_threads() -> tuple[int, ...]:

@@ -99,6 +99,8 @@ def latency(part: Part, path: Path) -> None:
 
 def precision(part: Part, path: Path) -> None:
     """Time beside error of LSTMs in batch 1, a point for each engine and type of weights."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     found = [r for r in timed(part.results) if r["op"] == "LSTM" and r["batch"] == 1]
     sizes = sorted({r["hidden"] for r in found})[-2:]
     with _axes(len(sizes), 3.4 * len(sizes) + 2.4, path) as axes:
@@ -110,6 +112,10 @@ def precision(part: Part, path: Path) -> None:
                           markersize=8, label=name)  # fmt: skip
             axis.set(xscale="log", yscale="log", title=f"LSTM {hidden}, batch 1, 100 steps",
                      xlabel="RMS error against float64")  # fmt: skip
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            for formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                formatter("{x:g}")
             axis.margins(0.15, 0.15)
         axes[0].set_ylabel("µs")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
