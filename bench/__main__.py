@@ -7,6 +7,7 @@ to the folder of this machine; then the page and the plots are made of all that 
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="spent on a cell and engine")
     parser.add_argument("--out", type=Path, help="by default bench/results/MACHINE")
     args = parser.parse_args()
+    logging.disable(logging.WARNING)  # what types of weights cost is in the results
     found = machine.describe()
     folder = args.out or RESULTS / machine.folder_name(found)
     if not args.render:

@@ -5,6 +5,7 @@ All get the same weights and inputs. What an engine does not have it refuses wit
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import tempfile
@@ -161,17 +162,44 @@ def _openvino(precision: str, subject: Subject, threads: int, dtype: str) -> Run
     return Running(lambda: request.infer(feeds, share_inputs=True, share_outputs=True), arrays)
 
 
+def ncnn(subject: Subject, threads: int, dtype: str) -> Running:
+    """ncnn in float32, which has single layers in batch 1."""
+    import onnx
+    from onnx import numpy_helper
+
+    from bench.ncnn_layers import net
+
+    graph = onnx.load_model_from_string(subject.source).graph
+    x = subject.feeds["x"]
+    if len(graph.node) != 1 or x.shape[1] != 1:
+        raise UnavailableError("measured with layers in batch 1 alone")
+    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    made = net(graph.node[0].op_type, weights, threads)
+    given = importlib.import_module("ncnn").Mat(np.ascontiguousarray(x[:, 0]))
+    directions, _, hidden = weights["R"].shape
+
+    def run() -> Any:
+        extractor = made.create_extractor()
+        extractor.input("x", given)
+        return extractor.extract("y")[1]
+
+    return Running(run, lambda y: [np.array(y).reshape(len(x), directions, 1, hidden)])
+
+
 ENGINES: dict[str, Make] = {
     "onnxruntime": onnxruntime,
     "torch": partial(_torch, "float32"),
     "openvino": partial(_openvino, "f32"),
+    "ncnn": ncnn,
     "onnxruntime int8": onnxruntime_int8,
     "torch bfloat16": partial(_torch, "bfloat16"),
     "openvino bfloat16": partial(_openvino, "bf16"),
     "lightrnn 1 thread": _one_thread,
     "lightrnn float32": _float32,
 }
-FLOAT32 = ("onnxruntime", "torch", "openvino")
+FLOAT32 = ("onnxruntime", "torch", "openvino", "ncnn")
+GENERAL = ("onnxruntime", "torch", "openvino")
+"""Those that take any model and batch."""
 FEWER_BITS = ("onnxruntime int8", "torch bfloat16", "openvino bfloat16")
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("lightrnn", "numpy", "numba", "onnxruntime", "torch", "openvino")
+PACKAGES = ("lightrnn", "numpy", "numba", "onnxruntime", "torch", "openvino", "ncnn")
 EXTENSIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 """What engines choose their code by, as Linux names it."""
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bench import metric, selection, start
-from bench.cells import Cell, from_json, to_json
-from bench.engines import FEWER_BITS, FLOAT32, installed
+from bench.cells import Cell, Layer, from_json, to_json
+from bench.engines import FEWER_BITS, GENERAL, installed
 from bench.results import Result
 
 Plan = list[tuple[str, list[Cell]]]
@@ -30,7 +30,9 @@ def plan(part: str, quick: bool, threads: Sequence[int]) -> Plan:
 def _layers(quick: bool, threads: Sequence[int]) -> Plan:
     cells: list[Cell] = list(selection.layers(quick, threads))
     several = [c for c in cells if c.threads > 1]
-    return [*((e, cells) for e in FLOAT32), ("lightrnn 1 thread", several)]
+    alone: list[Cell] = [c for c in cells if isinstance(c, Layer) and c.batch == 1]
+    general = [(engine, cells) for engine in GENERAL]
+    return [*general, ("ncnn", alone), ("lightrnn 1 thread", several)]
 
 
 def _steps(quick: bool, threads: Sequence[int]) -> Plan:
@@ -39,7 +41,7 @@ def _steps(quick: bool, threads: Sequence[int]) -> Plan:
 
 def _attention(quick: bool, threads: Sequence[int]) -> Plan:
     cells: list[Cell] = list(selection.attention(quick, threads))
-    return [(engine, cells) for engine in FLOAT32]
+    return [(engine, cells) for engine in GENERAL]
 
 
 def _models(quick: bool, threads: Sequence[int]) -> Plan:
@@ -54,7 +56,7 @@ def _precision(quick: bool, threads: Sequence[int]) -> Plan:
     lstm: list[Cell] = [c for c in cells if c.op == "LSTM" and c.batch == 1]
     fewer: list[Cell] = [c for c in cells if c.dtype != "float32"]
     found: Plan = [("onnxruntime", list(cells))]
-    found += [(engine, alone) for engine in FLOAT32[1:]]
+    found += [(engine, alone) for engine in GENERAL[1:]]
     found += [(engine, lstm if "int8" in engine else list(cells)) for engine in FEWER_BITS]
     return [*found, ("lightrnn float32", fewer)]
 

@@ -17,7 +17,9 @@ from bench.results import Part, Result, against, best_of, geometric_mean, timed
 INK = "#808890"
 """Text and axes: a grey that is legible on white and on black."""
 COLORS = ("#3b82f6", "#f97316", "#10a37f", "#a855f7", "#64748b", "#e11d48")
-ENGINE_COLORS = dict(zip(("lightrnn", "onnxruntime", "openvino", "torch"), COLORS, strict=False))
+ENGINE_COLORS = dict(
+    zip(("lightrnn", "onnxruntime", "openvino", "torch", "ncnn"), COLORS, strict=False)
+)
 MARKERS = {"float32": "o", "float16": "^", "bfloat16": "s", "int8": "D"}
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "lightrnn", "font.size": 11, "axes.titlesize": 11,

@@ -67,6 +67,14 @@ def test_torch_computes_the_same_layer(op: str, directions: int) -> None:
     np.testing.assert_allclose(found, ort.arrays(ort.run())[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("op", selection.OPS)
+def test_ncnn_computes_the_same_layer(op: str, directions: int) -> None:
+    pytest.importorskip("ncnn")
+    result = pair.measure(Layer(op, 6, 1, 4, directions), "ncnn", 0.0)
+    assert result["engine_error"] < 1e-6
+
+
 def test_error_of_the_weights_alone() -> None:
     cell = Layer("LSTM", 32, 1, 10, dtype="int8")
     result = pair.measure(cell, "onnxruntime", 0.0)
