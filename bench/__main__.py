@@ -17,7 +17,7 @@ from bench import limits, machine, page, parts
 from bench.results import PARTS, Part, Result, read, save
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS = {True: 0.1, False: 0.4}
+SECONDS = {True: 0.1, False: 0.3}
 """Spent on a cell and engine, by whether the run is quick."""
 KEEP_EVERY = 20
 """Results after which they are written again, lest a run that is killed loses them."""
