@@ -1,66 +1,79 @@
-"""Layers against every engine that is installed: `python -m bench [--quick] [--out FOLDER]`.
+"""lightrnn beside every engine that is installed.
 
-Each other engine shares a process with lightrnn, their runs alternate, and each cell is reported
-beside the engine that was quickest. Writes layers.json, layers.md and layers.svg.
+`python -m bench [--quick] [--only PART,PART] [--resume]`. Each part writes a JSON file of its own
+to the folder of this machine; then the page and the plots are made of all that are there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engines, machine, report
-from bench.cells import OPS, Cell, layers
+from bench import limits, machine, page, parts
+from bench.results import PARTS, Part, Result, read, save
+
+RESULTS = Path(__file__).parent / "results"
+SECONDS = {True: 0.1, False: 0.3}
+"""Spent on a cell and engine, by whether the run is quick."""
+KEEP_EVERY = 20
+"""Results after which they are written again, lest a run that is killed loses them."""
 
 
-def pairs(engine: str, cells: Sequence[Cell], seconds: float) -> Iterator[dict[str, Any]]:
-    """Results of all cells against one engine, measured in a process of its own."""
-    command = [sys.executable, "-m", "bench.pair", engine, str(seconds)]
-    text = "".join(json.dumps(cell.to_json()) + "\n" for cell in cells)
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(text)
-        process.stdin.close()
-        for line in process.stdout:
-            yield json.loads(line)
+def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path) -> None:
+    """Measure one part and save it; what was measured is saved as well if it is interrupted."""
+    before = read(name, folder) if args.resume else None
+    results: list[Result] = []
+    if before is not None and before.quick == args.quick:
+        results = [r for r in before.results if "engine" in r and r["cell"] != "Start"]
+    seconds = args.seconds or SECONDS[args.quick]
+    start = time.perf_counter()
+    try:
+        threads = parts.usable_threads()
+        for result in parts.measured(name, args.quick, seconds, threads, tuple(results)):
+            results.append(result)
+            print(_line(result), flush=True)
+            if len(results) % KEEP_EVERY == 0:
+                save(name, Part(found, args.quick, results), folder)
+    finally:
+        save(name, Part(found, args.quick, results), folder)
+    print(f"{name}: {len(results)} results in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def _line(result: Result) -> str:
+    hidden = {"ratio_low", "ratio_high", "runs", "max_difference", "rms_difference"}
+    shown = (v for k, v in result.items() if k not in hidden)
+    return " ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in shown)
+
+
+def selected(text: str) -> Sequence[str]:
+    """Parts by name. Raises ArgumentTypeError for another name."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}, expected {', '.join(PARTS)}")
+    return names
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer cells, under five minutes")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
-    parser.add_argument("--engines", default=",".join(engines.FLOAT32))
-    parser.add_argument("--ops", default=",".join(OPS))
-    parser.add_argument("--seconds", type=float, help="time a cell and engine")
+    parser.add_argument("--only", type=selected, default=PARTS, help=f"of {','.join(PARTS)}")
+    parser.add_argument("--resume", action="store_true", help="keep the cells already measured")
+    parser.add_argument("--render", action="store_true", help="measure nothing, make the page")
+    parser.add_argument("--seconds", type=float, help="spent on a cell and engine")
+    parser.add_argument("--out", type=Path, help="by default bench/results/MACHINE")
     args = parser.parse_args()
-    seconds = args.seconds or (0.15 if args.quick else 1.0)
-    threads = (1, 2) if len(os.sched_getaffinity(0)) > 1 else (1,)
-    cells = [c for c in layers(args.quick, threads) if c.op in args.ops.split(",")]
-    limits = machine.measured()
-    found = {**machine.describe(), "limits": limits}
-    print(json.dumps(found, indent=1))
-    results = []
-    for engine in args.engines.split(","):
-        if not engines.installed(engine):
-            print(f"{engine} is not installed")
-            continue
-        for result in pairs(engine, cells, seconds):
-            results.append(result)
-            cell = report.cell_of(result)
-            print(f"{cell.op:4} H={cell.hidden:<5} N={cell.batch:<3} T={cell.steps:<4}"
-                  f" D={cell.directions} threads={cell.threads}"
-                  f" {engine:12} {result['ratio']:.2f}", flush=True)  # fmt: skip
-    report.save(results, found, args.out)
-    print(report.table(results, limits))
+    logging.disable(logging.WARNING)  # what types of weights cost is in the results
+    found = machine.describe()
+    folder = args.out or RESULTS / machine.folder_name(found)
+    if not args.render:
+        found["limits"] = limits.measured()
+        for name in args.only:
+            run(name, args, found, folder)
+    print(page.write(folder))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,19 @@
-"""What is measured: layers by kind, size, batch, steps, directions and threads."""
+"""What is measured: a cell is one model at one size, a number of threads and a storage type."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.models import GATES
 
-OPS = ("LSTM", "GRU", "RNN")
-SIZES = (32, 64, 100, 128, 256, 500, 512, 1024)
-BATCHES = (1, 4, 8, 32)
-STEPS = (1, 20, 100, 500)
-MOST = 250e6
-"""Multiply-adds of a cell at most: the largest take seconds a run."""
-
 
 @dataclass(frozen=True)
-class Cell:
-    """One layer at one shape. dtype: how lightrnn stores the weights."""
+class Layer:
+    """One recurrent layer whose input is as wide as its state.
+
+    threads: of each engine. dtype: how lightrnn stores the weights, here as in all cells.
+    """
 
     op: str
     hidden: int
@@ -36,25 +31,64 @@ class Cell:
 
     @property
     def recurrent_bytes(self) -> int:
-        """Bytes of float32 recurrent weights, which every step reads."""
-        return 4 * GATES[self.op] * self.hidden**2 * self.directions
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Bytes of float32 recurrent weights of one direction, which every step reads."""
+        return 4 * GATES[self.op] * self.hidden**2
 
 
-def layers(quick: bool, threads: tuple[int, ...]) -> Iterator[Cell]:
-    """Float32 cells; a few of each kind if `quick`."""
-    sizes = (32, 64, 256, 512) if quick else SIZES
-    batches = (1, 8) if quick else BATCHES
-    steps = (1, 20, 100) if quick else STEPS
-    for op in OPS:
-        for hidden in sizes:
-            for batch in batches:
-                for time in steps:
-                    for count in threads:
-                        cell = Cell(op, hidden, batch, time, threads=count)
-                        if cell.multiplies <= MOST and not (count > 1 and time == 1):
-                            yield cell
-        for hidden in (64, 256):
-            yield Cell(op, hidden, 4, 50, directions=2)
+@dataclass(frozen=True)
+class Step:
+    """One step of a layer, batch 1.
+
+    way: "run" (x in, y out), "states" (states in and out as well, fed back by the caller) or
+    "stream" (lightrnn keeps the states in a stream; other engines do as in "states").
+    """
+
+    op: str
+    hidden: int
+    way: str
+    threads: int = 1
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention of 256 units. kind: "multi-head" (4 heads, with its projections) or "additive"."""
+
+    kind: str
+    queries: int
+    keys: int
+    batch: int = 1
+    threads: int = 1
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole model.
+
+    model: "language identifier" (examples/langid), "decoder step" (of examples/g2p-en: GRU,
+    attention to `length` letters, logits) or "audio stream" (a chunk of samples: STFT,
+    convolutions, LSTM with states). way: as of `Step`.
+    """
+
+    model: str
+    batch: int
+    length: int
+    way: str = "run"
+    threads: int = 1
+    dtype: str = "float32"
+
+
+Cell = Layer | Step | Attention | Whole
+KINDS: dict[str, type[Cell]] = {kind.__name__: kind for kind in (Layer, Step, Attention, Whole)}
+
+
+def to_json(cell: Cell) -> dict[str, Any]:
+    """The cell's fields and its kind."""
+    return {"cell": type(cell).__name__, **asdict(cell)}
+
+
+def from_json(found: dict[str, Any]) -> Cell:
+    """The cell of a result, which may have other fields besides."""
+    kind = KINDS[found["cell"]]
+    return kind(**{name: found[name] for name in kind.__dataclass_fields__})

@@ -1,151 +1,208 @@
-"""The engines, each as a function of one layer's inputs.
+"""The engines, each as a function of a subject, a number of threads and a storage type.
 
-Every engine gets the same weights and inputs and as many threads; those that are not installed
-are left out.
+All get the same weights and inputs. What an engine does not have it refuses with UnavailableError.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.cells import Cell
-from bench.models import layer_onnx, weights_of
+from bench.subject import Subject, flat
 from lightrnn.graph import Array
 
-Run = Callable[[], Array]
-Make = Callable[[Cell, Array], Run]
+
+class UnavailableError(Exception):
+    """An engine cannot run this at all, which is no failure of it."""
 
 
-def lightrnn(cell: Cell, x: Array) -> Run:
-    """This engine, through `Model.run`."""
+@dataclass(frozen=True)
+class Running:
+    """A model that is ready. run: what is timed. arrays: outputs, in order, of what it returned.
+
+    constants: the weights as they are stored, decoded, where the engine tells.
+    """
+
+    run: Callable[[], Any]
+    arrays: Callable[[Any], list[Array]]
+    constants: Mapping[str, Array] | None = None
+
+
+Make = Callable[[Subject, int, str], Running]
+
+
+def lightrnn(subject: Subject, threads: int, dtype: str) -> Running:
+    """This engine, through `Model.run` or `Stream.step`."""
     from lightrnn_converters import convert_onnx
 
     import lightrnn
 
     target = io.BytesIO()
-    source = layer_onnx(cell.op, cell.hidden, directions=cell.directions)
-    convert_onnx(source, target, verify=False, dtype=cell.dtype)
-    model = lightrnn.load(target.getvalue(), threads=cell.threads)
-    feeds = {"x": x}
-    return lambda: model.run(feeds)["y"]
+    states = dict(subject.carried)
+    convert_onnx(subject.source, target, verify=False, dtype=dtype, states=states)
+    model = lightrnn.load(target.getvalue(), threads=threads)
+    feeds, names = dict(subject.feeds), list(subject.outputs)
+    if subject.streamed:
+        stream = model.stream()
+        own = {name: value for name, value in feeds.items() if name not in states}
+        shown = [name for name in names if name not in states.values()]
+        return Running(lambda: stream.step(own), lambda found: [found[n] for n in shown])
+
+    def run_on() -> dict[str, Array]:
+        found = model.run(feeds)
+        for name, output in states.items():
+            feeds[name] = found[output]
+        return found
+
+    return Running(
+        run_on if states else lambda: model.run(feeds),
+        lambda found: [found[name] for name in names],
+        model.graph(model.graphs[0]).constants,
+    )
 
 
-def _session(source: bytes | str, threads: int) -> Any:
-    import onnxruntime
+def _one_thread(subject: Subject, threads: int, dtype: str) -> Running:
+    return lightrnn(subject, 1, dtype)
 
-    options = onnxruntime.SessionOptions()
+
+def _float32(subject: Subject, threads: int, dtype: str) -> Running:
+    return lightrnn(subject, threads, "float32")
+
+
+def session(source: bytes | str, threads: int) -> Any:
+    """An onnxruntime session."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def onnxruntime(cell: Cell, x: Array) -> Run:
+def onnxruntime(subject: Subject, threads: int, dtype: str) -> Running:
     """onnxruntime in float32."""
-    session = _session(layer_onnx(cell.op, cell.hidden, directions=cell.directions), cell.threads)
-    return lambda: np.asarray(session.run(None, {"x": x})[0])
+    return _in_session(session(subject.source, threads), subject)
 
 
-def onnxruntime_int8(cell: Cell, x: Array) -> Run:
-    """onnxruntime after its dynamic quantization, per channel; it has that for LSTM alone."""
+def _in_session(loaded: Any, subject: Subject) -> Running:
+    feeds, names = dict(subject.feeds), list(subject.outputs)
+    places = [(name, names.index(output)) for name, output in subject.carried.items()]
+
+    def run_on() -> Any:
+        found = loaded.run(names, feeds)
+        for name, place in places:
+            feeds[name] = found[place]
+        return found
+
+    return Running(run_on if places else lambda: loaded.run(names, feeds), list)
+
+
+def onnxruntime_int8(subject: Subject, threads: int, dtype: str) -> Running:
+    """onnxruntime after its dynamic quantization, per channel; of recurrent layers, LSTM alone."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    if cell.op != "LSTM":
-        raise NotImplementedError("only LSTM is quantized")
+    kinds = {node.op_type for node in onnx.load_model_from_string(subject.source).graph.node}
+    if kinds <= {"GRU", "RNN"}:
+        raise UnavailableError("its quantization leaves GRU and RNN in float32")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
-        source.write_bytes(layer_onnx(cell.op, cell.hidden, directions=cell.directions))
+        source.write_bytes(subject.source)
         quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
-        session = _session(target.read_bytes(), cell.threads)
-    return lambda: np.asarray(session.run(None, {"x": x})[0])
+        return _in_session(session(target.read_bytes(), threads), subject)
 
 
-_TORCH_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-"""For each of torch's gates, its place among ONNX's."""
-
-
-def _torch(cell: Cell, x: Array, dtype: str) -> Run:
+def _torch(kind: str, subject: Subject, threads: int, dtype: str) -> Running:
     import torch
 
-    torch.set_num_threads(cell.threads)
-    layer = getattr(torch.nn, cell.op)(cell.hidden, cell.hidden, bidirectional=cell.directions == 2)
-    weights = weights_of(cell.op, cell.hidden, cell.directions)
-    order = list(_TORCH_ORDER[cell.op])
+    if subject.module is None or subject.carried:
+        raise UnavailableError("measured without torch")
+    torch.set_num_threads(threads)
+    wanted = getattr(torch, kind)
+    module = subject.module().to(wanted).eval()
+    given = [torch.from_numpy(a) for a in subject.feeds.values()]
+    given = [t.to(wanted) if t.is_floating_point() else t for t in given]
 
-    def gates(rows: Array) -> Any:
-        shaped = rows.reshape(len(order), cell.hidden, *rows.shape[1:])[order]
-        return torch.from_numpy(shaped.reshape(rows.shape).copy())
-
-    with torch.no_grad():
-        for d in range(cell.directions):
-            end = "_reverse" * d
-            biases = weights["B"][d].reshape(2, -1)
-            for name, value in (
-                ("weight_ih", weights["W"][d]), ("weight_hh", weights["R"][d]),
-                ("bias_ih", biases[0]), ("bias_hh", biases[1]),
-            ):  # fmt: skip
-                getattr(layer, f"{name}_l0{end}").copy_(gates(value))
-    kind = getattr(torch, dtype)
-    layer = layer.to(kind).eval()
-    given = torch.from_numpy(x).to(kind)
-
-    def run() -> Array:
+    def run() -> Any:
         with torch.inference_mode():
-            y = layer(given)[0].to(torch.float32).numpy()
-        steps, batch = y.shape[:2]
-        return y.reshape(steps, batch, cell.directions, cell.hidden).transpose(0, 2, 1, 3)
+            return module(*given)
 
-    return run
+    def arrays(found: Any) -> list[Array]:
+        return subject.layout([t.to(torch.float32).numpy() for t in flat(found)])
 
-
-def torch(cell: Cell, x: Array) -> Run:
-    """torch in float32."""
-    return _torch(cell, x, "float32")
+    return Running(run, arrays)
 
 
-def torch_bfloat16(cell: Cell, x: Array) -> Run:
-    """torch in bfloat16."""
-    return _torch(cell, x, "bfloat16")
-
-
-def _openvino(cell: Cell, x: Array, precision: str) -> Run:
+def _openvino(precision: str, subject: Subject, threads: int, dtype: str) -> Running:
     import openvino
 
+    if subject.carried:
+        raise UnavailableError("measured without OpenVINO")
     core = openvino.Core()
-    source = io.BytesIO(layer_onnx(cell.op, cell.hidden, directions=cell.directions))
     options = {
-        "INFERENCE_NUM_THREADS": cell.threads, "INFERENCE_PRECISION_HINT": precision,
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
     }  # fmt: skip
-    request = core.compile_model(core.read_model(source), "CPU", options).create_infer_request()
-    return lambda: np.asarray(request.infer({"x": x})["y"])
+    read = core.read_model(io.BytesIO(subject.source))
+    request = core.compile_model(read, "CPU", options).create_infer_request()
+    feeds, names = dict(subject.feeds), list(subject.outputs)
+
+    def arrays(found: Any) -> list[Array]:
+        return [np.array(found[name]) for name in names]
+
+    return Running(lambda: request.infer(feeds, share_inputs=True, share_outputs=True), arrays)
 
 
-def openvino(cell: Cell, x: Array) -> Run:
-    """OpenVINO in float32."""
-    return _openvino(cell, x, "f32")
+def ncnn(subject: Subject, threads: int, dtype: str) -> Running:
+    """ncnn in float32, which has single layers in batch 1."""
+    import onnx
+    from onnx import numpy_helper
+
+    from bench.ncnn_layers import net
+
+    graph = onnx.load_model_from_string(subject.source).graph
+    x = subject.feeds["x"]
+    if len(graph.node) != 1 or x.shape[1] != 1:
+        raise UnavailableError("measured with layers in batch 1 alone")
+    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    made = net(graph.node[0].op_type, weights, threads)
+    given = importlib.import_module("ncnn").Mat(np.ascontiguousarray(x[:, 0]))
+    directions, _, hidden = weights["R"].shape
+
+    def run() -> Any:
+        extractor = made.create_extractor()
+        extractor.input("x", given)
+        return extractor.extract("y")[1]
+
+    return Running(run, lambda y: [np.array(y).reshape(len(x), directions, 1, hidden)])
 
 
-def openvino_bfloat16(cell: Cell, x: Array) -> Run:
-    """OpenVINO in bfloat16."""
-    return _openvino(cell, x, "bf16")
-
-
-FLOAT32: dict[str, Make] = {"onnxruntime": onnxruntime, "torch": torch, "openvino": openvino}
-FEWER_BITS: dict[str, Make] = {
+ENGINES: dict[str, Make] = {
+    "onnxruntime": onnxruntime,
+    "torch": partial(_torch, "float32"),
+    "openvino": partial(_openvino, "f32"),
+    "ncnn": ncnn,
     "onnxruntime int8": onnxruntime_int8,
-    "torch bfloat16": torch_bfloat16,
-    "openvino bfloat16": openvino_bfloat16,
+    "torch bfloat16": partial(_torch, "bfloat16"),
+    "openvino bfloat16": partial(_openvino, "bf16"),
+    "lightrnn 1 thread": _one_thread,
+    "lightrnn float32": _float32,
 }
-ENGINES: dict[str, Make] = {**FLOAT32, **FEWER_BITS}
+FLOAT32 = ("onnxruntime", "torch", "openvino", "ncnn")
+GENERAL = ("onnxruntime", "torch", "openvino")
+"""Those that take any model and batch."""
+FEWER_BITS = ("onnxruntime int8", "torch bfloat16", "openvino bfloat16")
 
 
-def installed(name: str) -> bool:
-    """Whether an engine can be measured here."""
-    return importlib.util.find_spec(name.partition(" ")[0]) is not None
+def installed(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the engines that can be measured here."""
+    return tuple(n for n in names if importlib.util.find_spec(n.partition(" ")[0]) is not None)

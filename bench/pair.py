@@ -1,46 +1,67 @@
 """Measure lightrnn beside one other engine, in a process of their own.
 
 `python -m bench.pair ENGINE SECONDS` reads cells as JSON lines from stdin and writes a result for
-each: medians, the spread of the ratio, the largest difference of the outputs. Runs alternate, and
-the process is pinned to as many cores as it may use threads.
+each: medians, the spread of the ratio, the differences of the outputs, errors against float64.
+Outputs are compared first, runs alternate, and the process is pinned to as many cores as it may use
+threads.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from bench import engines
-from bench.cells import Cell
+from bench import cells, recurrent
+from bench.attention import attention
+from bench.cells import Attention, Cell, Layer, Step
+from bench.engines import ENGINES, Running, UnavailableError, lightrnn
+from bench.subject import Subject, evaluated
+from bench.wholes import whole
+from lightrnn.graph import Array
 
 LEAST = 7
 """Runs of each engine at least."""
+MOST = 20_000
+WARM = 3
+TURN, PAUSE = 7, 0.01
+"""Runs of a turn, and seconds before it, where engines have threads of their own."""
+ALLOWED = {True: 1e-4, False: 0.1}
+"""RMS of the difference of outputs of size 1; by whether both compute in float32."""
+
+
+def subject_of(cell: Cell) -> Subject:
+    """What a cell measures."""
+    if isinstance(cell, Layer):
+        return recurrent.layer(cell)
+    if isinstance(cell, Step):
+        return recurrent.step(cell)
+    return attention(cell) if isinstance(cell, Attention) else whole(cell)
 
 
 def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
-    """One cell. Raises NotImplementedError for a layer that the engine does not have."""
-    cores = sorted(os.sched_getaffinity(0))[: cell.threads]
+    """One cell. Raises UnavailableError where the engine cannot run it, or gives other outputs."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, sorted(before)[: cell.threads])
     try:
-        shape = cell.steps, cell.batch, cell.hidden
-        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-        ours = engines.lightrnn(cell, x)
-        theirs = engines.ENGINES[engine](cell, x)
-        found, wanted = ours(), theirs()
-        difference = found.astype(np.float64) - wanted
-        times = _interleaved(ours, theirs, seconds)
+        subject = subject_of(cell)
+        ours = lightrnn(subject, cell.threads, cell.dtype)
+        theirs = _theirs(subject, cell, engine)
+        compared = _compared(cell, engine, subject, ours, theirs)
+        times = interleaved(ours.run, theirs.run, seconds, alone=cell.threads == 1)
     finally:
         os.sched_setaffinity(0, before)
     ratios = times[:, 1] / times[:, 0]
     return {
-        **cell.to_json(),
+        **cells.to_json(cell),
         "engine": engine,
         "lightrnn_us": float(np.median(times[:, 0]) * 1e6),
         "engine_us": float(np.median(times[:, 1]) * 1e6),
@@ -48,36 +69,98 @@ def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
         "ratio_low": float(np.percentile(ratios, 25)),
         "ratio_high": float(np.percentile(ratios, 75)),
         "runs": len(times),
-        "max_difference": float(np.abs(difference).max()),
-        "rms_difference": float(np.sqrt(np.mean(difference**2))),
+        **compared,
     }
 
 
-def _interleaved(
-    first: Callable[[], object], second: Callable[[], object], seconds: float
-) -> np.ndarray[tuple[Any, ...], np.dtype[np.float64]]:
-    """Seconds of both, [runs, 2], warmed up."""
+def _theirs(subject: Subject, cell: Cell, engine: str) -> Running:
+    """The other engine, which may refuse a model in any way it likes."""
+    try:
+        made = ENGINES[engine](subject, cell.threads, cell.dtype)
+        made.run()
+    except UnavailableError:
+        raise
+    except Exception as error:
+        first = str(error).strip().split("\n")[0]
+        raise UnavailableError(f"{type(error).__name__}: {first[:200]}") from error
+    return ENGINES[engine](subject, cell.threads, cell.dtype) if subject.carried else made
+
+
+def _compared(
+    cell: Cell, engine: str, subject: Subject, ours: Running, theirs: Running
+) -> dict[str, float]:
+    """Differences of all outputs, and the first one's RMS error against float64 by engine."""
+    found, wanted = ours.arrays(ours.run()), theirs.arrays(theirs.run())
+    result = {"max_difference": 0.0, "rms_difference": 0.0}
+    for a, b in zip(found, wanted, strict=False):  # a stream keeps its states to itself
+        worst = {"max_difference": float(np.abs(a - b).max()), "rms_difference": rms(a, b)}
+        result = {name: max(result[name], worst[name]) for name in result}
+        exact = cell.dtype == "float32" and not engine.endswith(("int8", "bfloat16"))
+        if not rms(a, b) <= ALLOWED[exact] * max(1.0, float(np.abs(b).max())):
+            raise UnavailableError(f"its outputs differ from lightrnn's by {rms(a, b):.2g} (RMS)")
+    if subject.module is not None:
+        reference = _reference(replace(cell, threads=1, dtype="float32"))
+        result["lightrnn_error"] = rms(found[0], reference)
+        result["engine_error"] = rms(wanted[0], reference)
+        if isinstance(cell, Layer) and cell.dtype == "int8" and ours.constants is not None:
+            alone = recurrent.rounded(subject, cell.op, ours.constants)
+            result["rounding_error"] = rms(alone, reference)
+    return result
+
+
+@lru_cache(maxsize=2)
+def _reference(cell: Cell) -> Array:
+    """The first output in float64, for cells that differ in threads and storage alone."""
+    subject = subject_of(cell)
+    assert subject.module is not None
+    return evaluated(subject.module(), subject.feeds, subject.layout)[0]
+
+
+def rms(a: Array, b: Array) -> float:
+    """Root of the mean square of a difference."""
+    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
+
+
+def interleaved(
+    first: Callable[[], object], second: Callable[[], object], seconds: float, *, alone: bool
+) -> Array:
+    """Seconds of both, float64 [runs, 2], warmed up.
+
+    Runs alternate where each engine computes on the calling thread alone. An engine's other threads
+    may spin for a while after a run, on the cores that the next engine is about to use: then turns
+    are of several runs, after a pause and a run that is not counted.
+    """
+    turn, pause = (1, 0.0) if alone else (TURN, PAUSE)
     rows: list[tuple[float, float]] = []
-    for _ in range(3):
+    for _ in range(WARM):
         first(), second()
     end = time.perf_counter() + seconds
-    while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < 20_000):
-        a = time.perf_counter()
-        first()
-        b = time.perf_counter()
-        second()
-        rows.append((b - a, time.perf_counter() - b))
+    while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < MOST):
+        columns = []
+        for run in (first, second):
+            if not alone:
+                time.sleep(pause)
+                run()
+            columns.append([_seconds(run) for _ in range(turn)])
+        rows.extend(zip(*columns, strict=True))
     return np.array(rows)
 
 
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def main() -> None:
+    logging.disable(logging.WARNING)  # what types of weights cost is in the results
     engine, seconds = sys.argv[1], float(sys.argv[2])
     for line in sys.stdin:
-        cell = Cell(**json.loads(line))
+        cell = cells.from_json(json.loads(line))
         try:
             result = measure(cell, engine, seconds)
-        except NotImplementedError:
-            continue
+        except UnavailableError as error:
+            result = {**cells.to_json(cell), "engine": engine, "refused": str(error)}
         print(json.dumps(result), flush=True)
 
 

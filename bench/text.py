@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.engines import _session
+from bench.engines import session as onnxruntime_session
 from bench.machine import describe
 from bench.models import as_onnx
 from lightrnn.graph import Array
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     model = load(args.model)
-    session = _session(as_onnx(model.graph(model.graphs[0])), args.threads)
+    session = onnxruntime_session(as_onnx(model.graph(model.graphs[0])), args.threads)
     print(f"{args.lines:,} lines, threads: {args.threads}, {describe()}\n")
     print("| weights | tokenizer, µs a line | lightrnn | onnxruntime float32 | ratio "
           "| the rest | same labels |")  # fmt: skip
