@@ -246,7 +246,7 @@ def new_model(seed: int) -> G2P:
 def main() -> None:
     """Parse the arguments, train unless told not to, convert."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3200, help=f"batches of {BATCH} words")
+    parser.add_argument("--steps", type=int, default=16000, help=f"batches of {BATCH} words")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=HERE / "g2p-en.pt")

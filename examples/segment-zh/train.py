@@ -232,7 +232,7 @@ def trained(steps: int, seed: int) -> Tagger:
 def main() -> None:
     """Parse the arguments, train unless told not to, convert."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1700, help=f"batches of {BATCH} pieces")
+    parser.add_argument("--steps", type=int, default=8000, help=f"batches of {BATCH} pieces")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=HERE / "segment-zh.pt")
