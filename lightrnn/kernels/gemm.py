@@ -17,10 +17,12 @@ from lightrnn.kernels.simd import (
     i32,
     inlined,
     lanes_max,
+    load,
     maximum,
     null,
     outlined,
     splat,
+    store,
     u8,
     u16,
 )
@@ -258,6 +260,9 @@ def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step, ith, 
         source, panel = at(b, i * b_step + j * column_stride), at(panels, item * k * 16)
         width = min(16, n - j)
         for row in range(k):
+            if width == 16 and column_stride == 1:
+                store(panel, row * 16, load(source, row * row_stride))
+                continue
             for lane in range(16):
                 if lane < width:
                     panel[row * 16 + lane] = source[row * row_stride + lane * column_stride]

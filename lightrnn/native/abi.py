@@ -156,6 +156,7 @@ KERNELS = _Kernels(
             " a_step b_step init_step c_step kind room:f32",
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
+        "matvec": {"matvec": "a:f32 x:f32 init:f32 c:f32 rows k lda ldi"},
         "run": {
             "execute": "table:i64 sync:i64 first last",
             "team_run": "team:i64 args:i64 workers patience",

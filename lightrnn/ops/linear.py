@@ -11,7 +11,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import FLOAT32, Array, Dim, TensorType
 from lightrnn.ops.arguments import same_size
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import padded, room_bytes, weight_kind, weight_panels
+from lightrnn.ops.packing import LARGEST, padded, room_bytes, weight_kind, weight_panels
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
 
 
@@ -55,6 +55,13 @@ def emit_gemm(
     b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
     scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
     """
+    if n == 1 and (batch == 1 or (shared_b and not shared_a)) and _is_float(m, b, not transposed):
+        vector: Operand | Ref = b
+        if scale != 1.0:
+            vector = emit.packed((b,), ("scaled", scale), lambda v: v * np.float32(scale))
+        rows = batch * m
+        emit.call("matvec", a, vector, init, c, rows, k, k, ldi, work=rows * k)
+        return
     matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
         stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
@@ -80,6 +87,11 @@ def emit_gemm(
         0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind, room,
         work=batch * m * n * k,
     )  # fmt: skip
+
+
+def _is_float(rows: int, b: Operand, columns: bool) -> bool:
+    """Whether a product multiplies by b's values, and not by integers that stand for them."""
+    return b.value is None or weight_kind(rows, b, columns=columns)[0] not in LARGEST
 
 
 @operator("MatMul", inputs="A B", outputs="Y")
@@ -143,7 +155,8 @@ class MatMul(Operator):
             ((3, 4), (4, 5)), ((1, 7), (7, 33)), ((13, 9), (9, 70)), ((5,), (5, 3)), ((2, 5), (5,)),
             ((6,), (6,)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 17)), ((4, 4), (3, 4, 2)),
             ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
-            ((2, 3, 7, 8), (2, 3, 8, 7)),
+            ((2, 3, 7, 8), (2, 3, 8, 7)), ((2, 7, 37), (37, 1)), ((9, 32), (32, 1)),
+            ((3, 5, 20), (3, 20, 1)),
         ):  # fmt: skip
             arrays = tuple(rng.standard_normal(s).astype(np.float32) for s in (a, b))
             yield Case(f"{a}x{b}", arrays)
@@ -278,6 +291,8 @@ class Gemm(Operator):
         yield Case("transposed, scaled", arrays((4, 3), (5, 4), (1, 5)), attrs)
         yield Case("row", arrays((1, 40), (33, 40), (33,)), {"transB": 1})
         yield Case("no rows", arrays((0, 4), (4, 5), (5,)))
+        yield Case("one column", arrays((6, 19), (1, 19), (6, 1)), {"transB": 1, "alpha": 0.5})
+        yield Case("one column, scalar bias", arrays((5, 16), (16, 1), (1,)))
 
 
 @operator("Det", inputs="X", outputs="Y")
