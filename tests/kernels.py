@@ -90,6 +90,8 @@ def run_kernel(name: str, *args: Any, backend: str, nth: int = 1) -> None:
 class DirectEmitter:
     """An emitter that runs every call at once."""
 
+    target = "cpu"
+
     def __init__(self, backend: str, nth: int = 1) -> None:
         self.backend = backend
         self.nth = nth
