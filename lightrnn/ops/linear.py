@@ -55,9 +55,10 @@ def emit_gemm(
     b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
     scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
     """
-    matrices, kind, room = 1 if shared_b else batch, 0, None
+    matrices, stored, kind, room = 1 if shared_b else batch, "float32", 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
+        if scale == 1.0:
+            stored, kind = weight_kind(emit.target, m, b, columns=not transposed)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))

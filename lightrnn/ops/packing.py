@@ -71,7 +71,9 @@ def narrow(packed: Array, stored: str) -> Array:
     return packed
 
 
-def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> tuple[str, int]:
+def weight_kind(
+    target: str, rows: int, *weights: Operand | None, columns: bool = False
+) -> tuple[str, int]:
     """How to pack weights that go together, and its place in abi.WEIGHTS.
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
@@ -79,12 +81,15 @@ def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> t
     The results are the same. int8 is always multiplied as such: its results are its own.
     columns: whether the weights' columns are what the product sums over rows for, so that these
     need a scale each, and not the rows.
+    target: as `Emitter.target`. On a GPU float16 and bfloat16 stay so whatever the rows, and int8
+    weights become the float32 that they stand for.
     """
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
     if stored.startswith("int8"):
         stored = "int8" if stored == ("int8_columns" if columns else "int8") else "float32"
-    if rows >= _MANY_ROWS and stored != "int8":
+    wide = stored == "int8" if target == "cuda" else rows >= _MANY_ROWS and stored != "int8"
+    if wide:
         stored = "float32"
     return stored, WEIGHTS.index(stored)
 

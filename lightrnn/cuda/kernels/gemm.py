@@ -49,7 +49,12 @@ def four_weights(kind, b, i):
     """Elements i to i + 3 of packed weights, i a multiple of 4."""
     if kind == FLOAT32:
         return load4(b, i)
-    return weight(kind, b, i), weight(kind, b, i + 1), weight(kind, b, i + 2), weight(kind, b, i + 3)
+    return (
+        weight(kind, b, i),
+        weight(kind, b, i + 1),
+        weight(kind, b, i + 2),
+        weight(kind, b, i + 3),
+    )
 
 
 @inlined
@@ -94,7 +99,7 @@ def _make_tiles(size: int) -> Callable[..., Any]:
         "    tile = block() - i * rows * columns",
         "    row = quotient(tile, columns)",
         f"    column, row = (tile - row * columns) * {size}, row * {size}",
-        "    left, base, out = at(a, i * a_step), b, at(c, i * c_step)",
+        "    left, base, out = moved(a, i * a_step), b, at(c, i * c_step)",
         "    begin, last = moved(init, i * init_step), quotient(n + 15, 16) * 16 * k",
         "    shift = 0 if b_step == 0 else i * last",
         *(f"    c{r}_{j} = single(0.0)" for r, j in cells),
@@ -149,7 +154,7 @@ def _make_rows(count: int) -> Callable[..., Any]:
         "    strip = block() - i * strips * panels",
         "    panel = strip - quotient(strip, panels) * panels",
         f"    row = quotient(strip, panels) * {count}",
-        "    left, start = at(a, i * a_step), panel * 16 * k + quad * 4",
+        "    left, start = moved(a, i * a_step), panel * 16 * k + quad * 4",
         "    if b_step != 0:",
         "        start += i * panels * 16 * k",
         *(f"    c{r}_{j} = single(0.0)" for r, j in cells),

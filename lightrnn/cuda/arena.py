@@ -1,0 +1,278 @@
+"""Memory of runs on a GPU, and frames that fit a plan into it."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from lightrnn.cuda.array import Foreign
+from lightrnn.cuda.constants import Addresses, Constants
+from lightrnn.cuda.grid import SYNC_BYTES
+from lightrnn.cuda.interface import Device, Memory, Stream, Work
+from lightrnn.engine.arena import MAX_FRAMES
+from lightrnn.engine.dispatch import Results
+from lightrnn.engine.memory import address, rounded
+from lightrnn.engine.plan import Instruction, NativeStep, Place, Plan
+from lightrnn.graph import Array
+from lightrnn.native import abi
+from lightrnn.ops.copying import row_major
+
+_STATUS_BYTES = 64
+
+
+class Recorded:
+    """Work that is launched call by call at first, and as one graph from the second time on.
+
+    The first run loads the kernels, which no capture may do; what runs once is never captured.
+    """
+
+    def __init__(self, device: Device, record: Work) -> None:
+        self._device, self._record = device, record
+        self._ran = False
+        self._replay: Work | None = None
+
+    def __call__(self, stream: Stream) -> None:
+        if not self._ran:
+            self._record(stream)
+            self._ran = True
+            return
+        if self._replay is None:
+            self._replay = self._device.capture(self._record)
+        self._replay(stream)
+
+
+class Port:
+    """An input or output of a plan. at: where it lies on the GPU. staged: its place in pinned
+    memory. known: its value, where that does not depend on the run (then it lies nowhere).
+    """
+
+    __slots__ = ("at", "known", "nbytes", "place", "staged")
+
+    def __init__(self, place: Place, base: int, staging: Array) -> None:
+        self.place, self.known = place, place.array
+        self.at = base + place.offset
+        self.nbytes = place_bytes(place)
+        self.staged = staging[: self.nbytes].view(place.type.dtype).reshape(place.type.sizes)
+
+
+class Part:
+    """A frame's plan with the first ones of its inputs and outputs: those that a caller sees.
+
+    whole: where one native step is all of the plan, that step with these inputs brought from pinned
+    memory, and these outputs there.
+    """
+
+    __slots__ = ("frame", "inputs", "names", "outputs", "whole")
+
+    def __init__(self, frame: Frame, inputs: int | None, outputs: int | None) -> None:
+        self.frame = frame
+        self.inputs, self.outputs = frame.inputs[:inputs], frame.outputs[:outputs]
+        self.names = frame.plan.names[:outputs]
+        self.whole = Recorded(frame.device, self._run) if frame.plan.whole is not None else None
+
+    def _run(self, stream: Stream) -> None:
+        device = self.frame.device
+        for port in self.inputs:
+            if port.nbytes:
+                device.upload(port.at, port.staged, stream)
+        self.frame.compute(stream)
+        for port in self.outputs:
+            self.frame.download(port, stream)
+
+
+class Frame:
+    """A plan in an arena: every address resolved, ready to run.
+
+    status: int64 [2], zero unless a kernel met a bad value in node status[1].
+    compute: the work of all native steps. segments: that of each. full: with all inputs and
+    outputs. fails: whether a kernel may meet a bad value.
+    """
+
+    def __init__(self, plan: Plan, arena: CudaArena, constants: Constants) -> None:
+        self.plan, self.device = plan, arena.device
+        self.status, self.base = arena.status, arena.base
+        self._addresses = Addresses(plan.alive, constants)
+        tails = _Tails(arena, plan)
+        works = [self._work(i, arena, tails) if i.kernel else None for i in plan.instructions]
+        tails.upload()
+        self._memories = [*self._addresses.memories.values(), tails.memory]
+        for memory in self._memories:
+            memory.used_by(arena.stream)
+        self.fails = any(map(may_fail, plan.instructions))
+        self._place_ports(plan, arena)
+        self.compute = _all(works)
+        self.segments = [
+            Recorded(self.device, _all(works[step.first : step.last]))
+            for step in plan.steps
+            if isinstance(step, NativeStep)
+        ]
+        self.full = Part(self, None, None)
+
+    def _place_ports(self, plan: Plan, arena: CudaArena) -> None:
+        start, ports = _STATUS_BYTES, []
+        for place in (*plan.inputs, *plan.outputs):
+            ports.append(Port(place, arena.base, arena.pinned[start:]))
+            start += rounded(ports[-1].nbytes)
+        self.inputs, self.outputs = ports[: len(plan.inputs)], ports[len(plan.inputs) :]
+
+    def _work(self, instruction: Instruction, arena: CudaArena, tails: _Tails) -> Work:
+        words, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
+        places = set(instruction.places)
+        for k, kind in enumerate(kinds):
+            if k in places:
+                words[k] += arena.base
+            elif kind in abi.POINTERS and words[k]:
+                words[k] = self._addresses[words[k]]
+            elif kind == "status":
+                words[k] = address(arena.status)
+            elif kind == "sync":
+                words[k] = arena.sync
+        tail = tails.add(words[len(kinds) - 1 :]) if kinds[-1] == "tail" else 0
+        return self.device.calls(instruction.kernel, words, tail)
+
+    def download(self, port: Port, stream: Stream) -> None:
+        """Bring an output to its place in pinned memory."""
+        if port.known is None and port.nbytes:
+            self.device.download(port.staged, port.at, stream)
+
+    def take(self, port: Port, value: Array | Foreign, stream: Stream) -> None:
+        """Bring a value that a caller passed to an input's place."""
+        if not port.nbytes:
+            return
+        if not isinstance(value, Foreign):
+            port.staged[...] = value
+            self.device.upload(port.at, port.staged, stream)
+        elif value.strides is None:
+            self.device.copy(port.at, value.address, port.nbytes, stream)
+        else:
+            self._gather(port, value, stream)
+
+    def _gather(self, port: Port, value: Foreign, stream: Stream) -> None:
+        """Copy an array with strides, by the kernel `copy_strided`."""
+        item, rank = value.dtype.itemsize, max(len(value.shape), 2)
+        lead = (1,) * (rank - len(value.shape))
+        sizes, steps = (*lead, *value.shape), (*lead, *(value.strides or ()))
+        shape = [*sizes, *steps, *(item * step for step in row_major(sizes))]
+        plain = item in (1, 2, 4, 8) and not any(
+            n % item for n in (value.address, *steps[len(lead) :])
+        )
+        words = [value.address, port.at, 0, 0, item, item if plain else 0, rank, *shape]
+        tail = self.device.allocate(8 * len(shape), stream)
+        self.device.upload(tail.address, np.array(shape, np.int64), stream)
+        self.device.calls("copy_strided", words, tail.address)(stream)
+
+    def result(self, port: Port) -> Array:
+        """An output that was downloaded, as an array of the caller's own."""
+        return np.array(port.staged if port.known is None else port.known)
+
+
+class _Tails:
+    """The tails of all instructions of a plan, in one piece of GPU memory."""
+
+    def __init__(self, arena: CudaArena, plan: Plan) -> None:
+        self._arena = arena
+        self._words = array("q")
+        most = sum(len(i.args) for i in plan.instructions)
+        self.memory = arena.device.allocate(8 * max(most, 1), arena.stream)
+
+    def add(self, words: Sequence[int]) -> int:
+        """Their address on the GPU."""
+        at = self.memory.address + 8 * len(self._words)
+        self._words.extend(words)
+        return at
+
+    def upload(self) -> None:
+        if self._words:
+            device, stream = self._arena.device, self._arena.stream
+            device.upload(self.memory.address, np.array(self._words, np.int64), stream)
+
+
+class CudaArena:
+    """One run's memory; it grows to the largest plan that it has met.
+
+    stream: its own, which also waits for what other streams do with the memory.
+    pinned: host memory for the status words, then inputs and outputs.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.stream = device.stream()
+        self.frames: dict[Plan, Frame] = {}
+        self.calls: dict[Hashable, Callable[..., Results]] = {}
+        self._sync = device.allocate(SYNC_BYTES, self.stream)
+        self.sync = self._sync.address
+        device.clear(self.sync, SYNC_BYTES, self.stream)
+        self._memory: Memory | None = None
+        self._take_pinned(_STATUS_BYTES)
+
+    def _take_pinned(self, nbytes: int) -> None:
+        self.pinned = self.device.pinned(nbytes)
+        self.status = self.pinned[:16].view(np.int64)
+
+    @property
+    def base(self) -> int:
+        """The address of arena offset 0."""
+        return 0 if self._memory is None else self._memory.address
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._memory is None else self._memory.nbytes
+
+    def frame(self, plan: Plan, constants: Constants) -> Frame:
+        """The frame of a plan in this arena, made where there is none."""
+        found = self.frames.get(plan)
+        if found is None:
+            self._make_room(plan)
+            found = self.frames[plan] = Frame(plan, self, constants)
+        return found
+
+    def _make_room(self, plan: Plan) -> None:
+        ports = (*plan.inputs, *plan.outputs)
+        staging = _STATUS_BYTES + sum(rounded(place_bytes(place)) for place in ports)
+        grows = self._memory is None or self.nbytes < plan.arena_bytes
+        if grows or len(self.pinned) < staging or len(self.frames) >= MAX_FRAMES:
+            self.frames.clear()
+            self.calls.clear()
+            self.device.synchronize(self.stream)
+        if grows:
+            self._memory = None
+            self._memory = self.device.allocate(max(plan.arena_bytes, 1), self.stream)
+        if len(self.pinned) < staging:
+            self._take_pinned(staging)
+
+
+def place_bytes(place: Place) -> int:
+    """Bytes of a tensor in a plan."""
+    nbytes = place.type.dtype.itemsize
+    for size in place.type.sizes:
+        nbytes *= size
+    return nbytes
+
+
+def may_fail(instruction: Instruction) -> bool:
+    """Whether a kernel may meet a bad value: those that check lengths only do so given lengths."""
+    if not instruction.status:
+        return False
+    names = [p.name for p in abi.KERNELS[instruction.kernel].parameters]
+    if "lengths" not in names:
+        return True
+    k = names.index("lengths")
+    return k in instruction.places or instruction.args[k] != 0
+
+
+def as_float(word: int) -> float:
+    """The float64 that an argument of the kind float holds."""
+    return float(struct.unpack("<d", struct.pack("<q", word))[0])
+
+
+def _all(works: Sequence[Work | None]) -> Work:
+    given = [work for work in works if work is not None]
+
+    def run(stream: Stream) -> None:
+        for work in given:
+            work(stream)
+
+    return run

@@ -1,0 +1,241 @@
+"""A GPU of host memory: what the executor of `lightrnn.cuda` asks for, checked as it is asked.
+
+A stream does nothing until somebody waits for it, so that a result read too early is seen; memory
+is filled with NaNs when it is made and freed, and every address must lie in memory that lives.
+Kernels are those of the native library, whose arguments are the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import threading
+import weakref
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lightrnn.cuda.interface import Stream, Work
+from lightrnn.engine.memory import address, aligned_bytes
+from lightrnn.errors import DeviceError, DeviceMemoryError
+from lightrnn.graph import Array
+from lightrnn.native import abi, library
+
+POISON = 0xFF
+"""Bytes of NaNs, of -1 and of numbers out of range."""
+
+
+class HostStream:
+    """Work that waits. recorded: what a capture takes instead."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.waiting: list[Callable[[], None]] = []
+        self.recorded: list[Callable[[], None]] | None = None
+        self.lock = threading.RLock()
+
+    def put(self, work: Callable[[], None]) -> None:
+        with self.lock:
+            (self.waiting if self.recorded is None else self.recorded).append(work)
+
+    def drain(self) -> None:
+        with self.lock:
+            while self.waiting:
+                self.waiting.pop(0)()
+
+
+class HostMemory:
+    """Memory that ends with the object."""
+
+    def __init__(self, device: HostDevice, nbytes: int) -> None:
+        self.bytes = aligned_bytes(nbytes)
+        self.bytes[:] = POISON
+        self.address, self.nbytes = address(self.bytes), nbytes
+        self._device = device
+        self.users: list[Stream | None] = []
+        device.known(self.bytes)
+
+    def used_by(self, stream: Stream | None) -> None:
+        self.users.append(stream)
+
+    def __del__(self) -> None:
+        if hasattr(self, "users"):
+            self._device.release(self.bytes)
+
+
+class HostDevice:
+    """See `lightrnn.cuda.interface.Device`.
+
+    room: bytes that may be allocated at once. counts: how often each thing was asked for.
+    """
+
+    dlpack = (1, 0)
+
+    def __init__(self, room: int = 2**40) -> None:
+        self.room, self.used = room, 0
+        self.counts: Counter[str] = Counter()
+        self.failing: str | None = None
+        self._numbers = itertools.count(16)
+        self._streams: weakref.WeakValueDictionary[int, HostStream] = weakref.WeakValueDictionary()
+        self._default = [self._made(number) for number in (1, 2)]
+        self._places: list[tuple[int, int]] = []
+        self._pinned: list[Array] = []
+        self._active = threading.local()
+        self._lock = threading.RLock()
+
+    # Memory
+
+    def known(self, memory: Array) -> None:
+        with self._lock:
+            self._places.append((address(memory), len(memory)))
+            self._places.sort()
+
+    def release(self, memory: Array) -> None:
+        for stream in list(self._streams.values()):
+            stream.drain()
+        with self._lock:
+            self._places.remove((address(memory), len(memory)))
+            self.used -= len(memory)
+        memory[:] = POISON
+
+    def view(self, place: int, nbytes: int) -> Array:
+        """Memory that lives, at an address."""
+        with self._lock:
+            k = bisect_right(self._places, (place, 2**62)) - 1
+            assert k >= 0, "no such address"
+            start, size = self._places[k]
+        assert start <= place <= place + nbytes <= start + size, "outside all memory"
+        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(place))
+
+    def activate(self) -> None:
+        if self.failing:
+            raise DeviceError(self.failing)
+        self._active.is_set = True
+
+    def _asked(self, what: str) -> None:
+        assert getattr(self._active, "is_set", False), "not current on this thread"
+        self.counts[what] += 1
+
+    def _made(self, handle: int) -> HostStream:
+        made = self._streams[handle] = HostStream(handle)
+        return made
+
+    def stream(self) -> HostStream:
+        self._asked("stream")
+        return self._made(next(self._numbers))
+
+    def borrow(self, handle: int) -> HostStream:
+        return self._default[max(handle, 1) - 1] if handle < 3 else self._streams[handle]
+
+    def allocate(self, nbytes: int, stream: Stream) -> HostMemory:
+        self._asked("allocate")
+        with self._lock:
+            if self.used + nbytes > self.room:
+                raise DeviceMemoryError(f"out of memory: {nbytes} bytes asked for")
+            self.used += nbytes
+        return HostMemory(self, nbytes)
+
+    def pinned(self, nbytes: int) -> Array:
+        self._asked("pinned")
+        found = aligned_bytes(nbytes)
+        found[:] = 0
+        self._pinned.append(found)
+        self.known(found)
+        return found
+
+    def _is_pinned(self, array: Array) -> bool:
+        place = address(array)
+        return any(address(p) <= place < address(p) + len(p) for p in self._pinned)
+
+    # Work
+
+    def upload(self, target: int, source: Array, stream: Any) -> None:
+        self._asked("upload")
+        assert source.flags.c_contiguous
+        whole = source.reshape(-1).view(np.uint8)
+        data = whole if self._is_pinned(source) else whole.copy()
+        place = self.view(target, source.nbytes)
+        stream.put(lambda: np.copyto(place, data))
+
+    def download(self, target: Array, source: int, stream: Any) -> None:
+        self._asked("download")
+        assert target.flags.c_contiguous
+        assert target.flags.writeable
+        place, whole = self.view(source, target.nbytes), target.reshape(-1).view(np.uint8)
+        whole[:] = POISON
+        stream.put(lambda: np.copyto(whole, place))
+
+    def copy(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._asked("copy")
+        assert target + nbytes <= source or source + nbytes <= target
+        to = self.view(target, nbytes)
+        origin = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(source))
+        stream.put(lambda: np.copyto(to, origin))
+
+    def clear(self, target: int, nbytes: int, stream: Any) -> None:
+        self._asked("clear")
+        place = self.view(target, nbytes)
+        stream.put(lambda: place.fill(0))
+
+    def order(self, before: Any, after: Any) -> None:
+        self._asked("order")
+        with before.lock:
+            count = len(before.waiting)
+            marks = list(before.waiting[:count])
+
+        def wait() -> None:
+            with before.lock:
+                while any(mark in before.waiting for mark in marks):
+                    before.waiting.pop(0)()
+
+        after.put(wait)
+
+    def synchronize(self, stream: Any) -> None:
+        self._asked("synchronize")
+        stream.drain()
+
+    def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
+        signature = abi.KERNELS[kernel]
+        for word, kind in zip(words, signature.kinds, strict=False):
+            if word and kind in (*abi.POINTERS, "status", "sync"):
+                self.view(word, 0)
+        if signature.kinds[-1] == "tail":
+            self.view(tail, 8 * (len(words) - len(signature.kinds) + 1))
+        return self._launch(kernel, list(words), tail)
+
+    def _launch(self, kernel: str, words: list[int], tail: int) -> Work:
+        kernels = library.load()
+        assert kernels is not None
+        entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+            kernels.addresses[kernel]
+        )
+        fixed = len(abi.KERNELS[kernel].kinds) - 1
+
+        def launch(stream: Any) -> None:
+            self._asked(kernel)
+
+            def run() -> None:
+                args = np.array(words, np.int64)
+                if tail:
+                    args[fixed:] = self.view(tail, 8 * (len(words) - fixed)).view(np.int64)
+                entry(address(args), 0, 1)
+
+            stream.put(run)
+
+        return launch
+
+    def capture(self, record: Work) -> Work:
+        self._asked("capture")
+        recorder = HostStream(-1)
+        recorder.recorded = works = []
+        record(recorder)
+
+        def replay(stream: Any) -> None:
+            self._asked("replay")
+            for work in works:
+                stream.put(work)
+
+        return replay
