@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.arena import as_float
+from lightrnn.cuda.grid import Gpu
 from lightrnn.cuda.image import find_image
 from lightrnn.cuda.interface import Stream, Work
-from lightrnn.cuda.grid import Gpu
 from lightrnn.cuda.launch import SYMBOLS, launch
 from lightrnn.engine.memory import address
 from lightrnn.errors import DeviceError, DeviceMemoryError
