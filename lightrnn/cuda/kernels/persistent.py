@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
+from lightrnn.cuda import grid
 from lightrnn.cuda.kernels import activation, cells, simt
 from lightrnn.cuda.kernels.gemm import made, weight
 from lightrnn.cuda.kernels.simt import (
@@ -383,7 +384,7 @@ def _make(cell: str, rows: int) -> Callable[..., Any]:
         "    s += 1",
         "leave(sync, blocks(), steps, directions * tiles)",
     ]
-    scope = {**vars(simt), **vars(activation), **vars(cells), **globals()}
+    scope = {**vars(simt), **vars(activation), **vars(cells), **vars(grid), **globals()}
     return made(f"{cell}_{rows}", [*lines, *(f"    {line}" for line in body)], scope, __name__)
 
 
