@@ -13,7 +13,7 @@ from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
-from lightrnn.errors import DeviceError, GraphError, InputError, UnsupportedError
+from lightrnn.errors import DeviceError, GraphError, InputError, NativeError, UnsupportedError
 from lightrnn.format import ModelFile, contents, read
 from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
@@ -243,7 +243,7 @@ def _gpu(device: str) -> Device | None:
 
     try:
         return open_device(int(number or 0))
-    except DeviceError:
+    except (DeviceError, NativeError):
         if kind == "auto":
             return None
         raise
@@ -280,8 +280,9 @@ class _Signature:
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs for inputs that are checked first, whatever their types and shapes."""
         arrays = self.checked(feeds)
+        results: Sequence[Any]
         if self._executor is None:
-            results: Sequence[Any] = run_on_numpy(self.prepared, arrays)
+            results = run_on_numpy(self.prepared, arrays)
         else:
             plan = self.prepared.plan(tuple(a.shape for a in arrays))
             results = self._executor.run(plan, arrays)
@@ -446,14 +447,14 @@ class Stream:
         pieces, shapes = self._pieces, tuple(a.shape for a in arrays)
         given = [*arrays, *pieces.streamed.zeros(shapes)]
         prepared = pieces.signature.prepared
+        results: Sequence[Any]
         if self._executor is None:
-            results: Sequence[Any] = run_on_numpy(prepared, given)
+            results = run_on_numpy(prepared, given)
         else:
             plan = prepared.plan(tuple(a.shape for a in given))
             results = self._executor.run(plan, given, *on)
         made: dict[str, Any] = dict(zip(prepared.graph.outputs, results, strict=True))
-        states: list[Any] = [made[output] for output in pieces.later.carried.values()]
-        self._session.begin(states)
+        self._session.begin([made[output] for output in pieces.later.carried.values()])
         self._began = shapes
         return {name: made[name] for name in pieces.streamed.outputs}
 

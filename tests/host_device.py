@@ -2,7 +2,7 @@
 
 A stream does nothing until somebody waits for it, so that a result read too early is seen; memory
 is filled with NaNs when it is made and freed, and every address must lie in memory that lives.
-Kernels are those of the native library, whose arguments are the same.
+Kernels are those of the native library, whose arguments are the same, or the GPU's, interpreted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.interface import Stream, Work
+from lightrnn.cuda.kernels import simt
+from lightrnn.cuda.launch import launch
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.errors import DeviceError, DeviceMemoryError
 from lightrnn.graph import Array
+from lightrnn.kernels import interpreted
 from lightrnn.native import abi, library
+from tests.cuda_simulator import GPU, simulate
 
 POISON = 0xFF
 """Bytes of NaNs, of -1 and of numbers out of range."""
@@ -81,7 +85,7 @@ class HostDevice:
         self._numbers = itertools.count(16)
         self._streams: weakref.WeakValueDictionary[int, HostStream] = weakref.WeakValueDictionary()
         self._default = [self._made(number) for number in (1, 2)]
-        self._places: list[tuple[int, int]] = []
+        self.places: list[tuple[int, int]] = []
         self._pinned: list[Array] = []
         self._active = threading.local()
         self._lock = threading.RLock()
@@ -90,23 +94,23 @@ class HostDevice:
 
     def known(self, memory: Array) -> None:
         with self._lock:
-            self._places.append((address(memory), len(memory)))
-            self._places.sort()
+            self.places.append((address(memory), len(memory)))
+            self.places.sort()
 
     def release(self, memory: Array) -> None:
         for stream in list(self._streams.values()):
             stream.drain()
         with self._lock:
-            self._places.remove((address(memory), len(memory)))
+            self.places.remove((address(memory), len(memory)))
             self.used -= len(memory)
         memory[:] = POISON
 
     def view(self, place: int, nbytes: int) -> Array:
         """Memory that lives, at an address."""
         with self._lock:
-            k = bisect_right(self._places, (place, 2**62)) - 1
+            k = bisect_right(self.places, (place, 2**62)) - 1
             assert k >= 0, "no such address"
-            start, size = self._places[k]
+            start, size = self.places[k]
         assert start <= place <= place + nbytes <= start + size, "outside all memory"
         return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(place))
 
@@ -175,11 +179,6 @@ class HostDevice:
         origin = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(source))
         stream.put(lambda: np.copyto(to, origin))
 
-    def clear(self, target: int, nbytes: int, stream: Any) -> None:
-        self._asked("clear")
-        place = self.view(target, nbytes)
-        stream.put(lambda: place.fill(0))
-
     def order(self, before: Any, after: Any) -> None:
         self._asked("order")
         with before.lock:
@@ -197,40 +196,45 @@ class HostDevice:
         self._asked("synchronize")
         stream.drain()
 
+    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
+        return 16
+
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
-        signature = abi.KERNELS[kernel]
-        for word, kind in zip(words, signature.kinds, strict=False):
+        kinds = abi.KERNELS[kernel].kinds
+        for word, kind in zip(words, kinds, strict=False):
             if word and kind in (*abi.POINTERS, "status", "sync"):
                 self.view(word, 0)
-        if signature.kinds[-1] == "tail":
-            self.view(tail, 8 * (len(words) - len(signature.kinds) + 1))
-        return self._launch(kernel, list(words), tail)
+        fixed = len(kinds) - (kinds[-1] == "tail")
+        if fixed < len(kinds):
+            self.view(tail, 8 * (len(words) - fixed))
+        run = self.program(kernel, list(words), fixed, tail)
 
-    def _launch(self, kernel: str, words: list[int], tail: int) -> Work:
+        def launch(stream: Any) -> None:
+            self._asked(kernel)
+            stream.put(run)
+
+        return launch
+
+    def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
+        """What runs a kernel. words: its arguments, those from `fixed` on also lying at `tail`."""
         kernels = library.load()
         assert kernels is not None
         entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
             kernels.addresses[kernel]
         )
-        fixed = len(abi.KERNELS[kernel].kinds) - 1
 
-        def launch(stream: Any) -> None:
-            self._asked(kernel)
+        def run() -> None:
+            args = np.array(words, np.int64)
+            if tail:
+                args[fixed:] = self.view(tail, 8 * (len(words) - fixed)).view(np.int64)
+            entry(address(args), 0, 1)
 
-            def run() -> None:
-                args = np.array(words, np.int64)
-                if tail:
-                    args[fixed:] = self.view(tail, 8 * (len(words) - fixed)).view(np.int64)
-                entry(address(args), 0, 1)
-
-            stream.put(run)
-
-        return launch
+        return run
 
     def capture(self, record: Work) -> Work:
         self._asked("capture")
-        recorder = HostStream(-1)
-        recorder.recorded = works = []
+        recorder, works = HostStream(-1), list[Callable[[], None]]()
+        recorder.recorded = works
         record(recorder)
 
         def replay(stream: Any) -> None:
@@ -239,3 +243,28 @@ class HostDevice:
                 stream.put(work)
 
         return replay
+
+
+class SimulatedDevice(HostDevice):
+    """A GPU of host memory that runs the GPU's own kernels, as Python."""
+
+    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
+        return max((one.sync for one in launch(kernel, words, GPU)), default=0)
+
+    def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
+        launches = launch(kernel, words, GPU)
+        given = [*words[:fixed], tail] if tail else words
+
+        def run() -> None:
+            memory = interpreted.Memory()
+            for start, size in self.places:
+                memory.add(self.view(start, size))
+            before = interpreted.MEMORY
+            interpreted.MEMORY = simt.MEMORY = memory
+            try:
+                for one in launches:
+                    simulate(one, given)
+            finally:
+                interpreted.MEMORY = simt.MEMORY = before
+
+        return run

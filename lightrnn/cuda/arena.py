@@ -18,10 +18,11 @@ from lightrnn.engine.plan import Instruction, NativeStep, Place, Plan
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.copying import row_major
+from lightrnn.record import Record
 
-SYNC_BYTES = 4096
-"""Zeros that kernels whose blocks wait for each other find, and leave as they found them."""
 _STATUS_BYTES = 64
+_LINE = 16
+"""Words of a line of the GPU's cache: no two kernels wait on one."""
 
 
 class Recorded:
@@ -96,12 +97,13 @@ class Frame:
         self.plan, self.device = plan, arena.device
         self.status, self.base = arena.status, arena.base
         self._addresses = Addresses(plan.alive, constants)
-        tails = _Tails(arena, plan)
-        works = [self._work(i, arena, tails) if i.kernel else None for i in plan.instructions]
-        tails.upload()
-        self._memories = [*self._addresses.memories.values(), tails.memory]
-        for memory in self._memories:
-            memory.used_by(arena.stream)
+        words = _Words()
+        unbound = [self._unbound(i, words) for i in plan.instructions]
+        memory = words.upload(arena)
+        works = [None if one is None else one.bound(self.device, memory) for one in unbound]
+        self._memories = [*self._addresses.memories.values(), memory]
+        for used in self._memories:
+            used.used_by(arena.stream)
         self.fails = any(map(may_fail, plan.instructions))
         self._place_ports(plan, arena)
         self.compute = _all(works)
@@ -119,20 +121,22 @@ class Frame:
             start += rounded(ports[-1].nbytes)
         self.inputs, self.outputs = ports[: len(plan.inputs)], ports[len(plan.inputs) :]
 
-    def _work(self, instruction: Instruction, arena: CudaArena, tails: _Tails) -> Work:
-        words, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
+    def _unbound(self, instruction: Instruction, words: _Words) -> _Unbound | None:
+        """An instruction with its addresses resolved; None for the place of a host step."""
+        if not instruction.kernel:
+            return None
+        args, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
         places = set(instruction.places)
         for k, kind in enumerate(kinds):
             if k in places:
-                words[k] += arena.base
-            elif kind in abi.POINTERS and words[k]:
-                words[k] = self._addresses[words[k]]
+                args[k] += self.base
+            elif kind in abi.POINTERS and args[k]:
+                args[k] = self._addresses[args[k]]
             elif kind == "status":
-                words[k] = address(arena.status)
-            elif kind == "sync":
-                words[k] = arena.sync
-        tail = tails.add(words[len(kinds) - 1 :]) if kinds[-1] == "tail" else 0
-        return self.device.calls(instruction.kernel, words, tail)
+                args[k] = address(self.status)
+        tail = words.add(args[len(kinds) - 1 :]) if kinds[-1] == "tail" else None
+        count = self.device.sync_words(instruction.kernel, args) if instruction.sync else 0
+        return _Unbound(instruction, args, tail, words.add([0] * count) if count else None)
 
     def download(self, port: Port, stream: Stream) -> None:
         """Bring an output to its place in pinned memory."""
@@ -170,25 +174,44 @@ class Frame:
         return np.array(port.staged if port.known is None else port.known)
 
 
-class _Tails:
-    """The tails of all instructions of a plan, in one piece of GPU memory."""
+class _Unbound(Record):
+    """A call whose tail, and words to wait on, are known by their places among a frame's words."""
 
-    def __init__(self, arena: CudaArena, plan: Plan) -> None:
-        self._arena = arena
+    instruction: Instruction
+    args: list[int]
+    tail: int | None
+    sync: int | None
+
+    def bound(self, device: Device, words: Memory) -> Work:
+        """What launches it. words: the memory that holds the frame's words."""
+        args = list(self.args)
+        if self.sync is not None:
+            for place in self.instruction.sync:
+                args[place] = words.address + 8 * self.sync
+        tail = 0 if self.tail is None else words.address + 8 * self.tail
+        return device.calls(self.instruction.kernel, args, tail)
+
+
+class _Words:
+    """What the kernels of a frame read beside tensors: int64 in one piece of GPU memory."""
+
+    def __init__(self) -> None:
         self._words = array("q")
-        most = sum(len(i.args) for i in plan.instructions)
-        self.memory = arena.device.allocate(8 * max(most, 1), arena.stream)
 
     def add(self, words: Sequence[int]) -> int:
-        """Their address on the GPU."""
-        at = self.memory.address + 8 * len(self._words)
+        """Their place; a line of the cache is theirs alone."""
+        at = len(self._words)
         self._words.extend(words)
+        self._words.extend([0] * (-len(words) % _LINE))
         return at
 
-    def upload(self) -> None:
+    def upload(self, arena: CudaArena) -> Memory:
+        """All words, on the GPU."""
+        memory = arena.device.allocate(8 * max(len(self._words), 1), arena.stream)
         if self._words:
-            device, stream = self._arena.device, self._arena.stream
-            device.upload(self.memory.address, np.array(self._words, np.int64), stream)
+            words = np.array(self._words, np.int64)
+            arena.device.upload(memory.address, words, arena.stream)
+        return memory
 
 
 class CudaArena:
@@ -203,9 +226,6 @@ class CudaArena:
         self.stream = device.stream()
         self.frames: dict[Plan, Frame] = {}
         self.calls: dict[Hashable, Callable[..., Results]] = {}
-        self._sync = device.allocate(SYNC_BYTES, self.stream)
-        self.sync = self._sync.address
-        device.clear(self.sync, SYNC_BYTES, self.stream)
         self._memory: Memory | None = None
         self._take_pinned(_STATUS_BYTES)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.arena import as_float
-from lightrnn.cuda.image import find_image
+from lightrnn.cuda.image import PACKAGED, Images, cached_path, load
 from lightrnn.cuda.interface import Stream, Work
 from lightrnn.cuda.launch import Gpu, launch
 from lightrnn.engine.memory import address
@@ -57,8 +57,8 @@ class CudaMemory:
 class CudaDevice:
     """See `interface.Device`. Make one by `open_device`."""
 
-    def __init__(self, index: int, core: Any, driver: Any) -> None:
-        self.index, self.core, self._driver = index, core, driver
+    def __init__(self, index: int, core: Any, driver: Any, images: Images) -> None:
+        self.index, self.core, self._driver, self.images = index, core, driver, images
         self.name = str(core.name)
         self.dlpack = (2, index)
         core.set_current()
@@ -69,7 +69,7 @@ class CudaDevice:
             multiprocessors=int(properties.multiprocessor_count),
             shared_per_block=int(properties.max_shared_memory_per_block_optin),
         )
-        self._image = find_image((int(capability[0]), int(capability[1])))
+        self.capability = int(capability[0]), int(capability[1])
         self._kernels: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
         self._lock = threading.RLock()
@@ -175,9 +175,6 @@ class CudaDevice:
     def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
         self.checked(self._driver.cuMemcpyDtoDAsync(target, source, nbytes, stream.handle))
 
-    def clear(self, target: int, nbytes: int, stream: Stream) -> None:
-        self.checked(self._driver.cuMemsetD8Async(target, 0, nbytes, stream.handle))
-
     def order(self, before: Stream, after: Stream) -> None:
         driver = self._driver
         flags = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
@@ -190,6 +187,9 @@ class CudaDevice:
 
     def synchronize(self, stream: Any) -> None:
         self.guarded(stream.core.sync)
+
+    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
+        return max((one.sync for one in launch(kernel, words, self.gpu)), default=0)
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
         from cuda.core import LaunchConfig
@@ -230,7 +230,7 @@ class CudaDevice:
     def _loaded(self, symbol: str) -> Any:
         from cuda.core import ObjectCode
 
-        code, kind = self._image.code(symbol)
+        kind, code = self.images.image(symbol, self.capability)
         make = ObjectCode.from_cubin if kind == "cubin" else ObjectCode.from_ptx
         return self.guarded(lambda: make(code).get_kernel(symbol))
 
@@ -299,7 +299,18 @@ def _opened(index: int) -> CudaDevice:
             f"no GPU {index}: the driver shows {count or 'none'}"
             f"{', numbered from 0' if count else '; does CUDA_VISIBLE_DEVICES hide it?'}"
         )
-    return CudaDevice(index, Device(index), driver)
+    return CudaDevice(index, Device(index), driver, _images())
+
+
+def _images() -> Images:
+    """The compiled kernels. Raises DeviceError where there are none."""
+    found = load()
+    if found is None:
+        raise DeviceError(
+            f"no compiled GPU kernels at {PACKAGED} nor {cached_path()}: run "
+            "`lightrnn build-kernels --cuda`"
+        )
+    return found
 
 
 def _count(driver: Any) -> int:
@@ -307,7 +318,9 @@ def _count(driver: Any) -> int:
     try:
         error = driver.cuInit(0)[0]
     except RuntimeError:
-        raise DeviceError("no NVIDIA driver: install one; nvidia-smi says whether it runs") from None
+        raise DeviceError(
+            "no NVIDIA driver: install one; nvidia-smi says whether it runs"
+        ) from None
     if error.name == "CUDA_ERROR_NO_DEVICE":
         return 0
     if error != 0:

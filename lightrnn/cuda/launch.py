@@ -165,9 +165,7 @@ _RULES: dict[str, Rule] = {
     "gather_rows": _by(
         lambda a, tail: a["outer"] * a["count"] * _ceil(a["row_bytes"], 4), "gather_rows"
     ),
-    "gather_elements": _by(
-        lambda a, tail: a["outer"] * a["count"] * a["inner"], "gather_elements"
-    ),
+    "gather_elements": _by(lambda a, tail: a["outer"] * a["count"] * a["inner"], "gather_elements"),
     "gather_tuples": _by(
         lambda a, tail: a["batch"] * a["count"] * _ceil(a["row_bytes"], 4), "gather_tuples"
     ),

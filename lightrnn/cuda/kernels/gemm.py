@@ -49,7 +49,12 @@ def four_weights(kind, b, i):
     """Elements i to i + 3 of packed weights, i a multiple of 4."""
     if kind == FLOAT32:
         return load4(b, i)
-    return weight(kind, b, i), weight(kind, b, i + 1), weight(kind, b, i + 2), weight(kind, b, i + 3)
+    return (
+        weight(kind, b, i),
+        weight(kind, b, i + 1),
+        weight(kind, b, i + 2),
+        weight(kind, b, i + 3),
+    )
 
 
 @inlined
