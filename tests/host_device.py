@@ -201,8 +201,9 @@ class HostDevice:
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
         kinds = abi.KERNELS[kernel].kinds
-        for word, kind in zip(words, kinds, strict=False):
-            if word and kind in (*abi.POINTERS, "status", "sync"):
+        for k, (word, kind) in enumerate(zip(words, kinds, strict=False)):
+            outside = (kernel, k) == ("copy_strided", 0)  # perhaps an array of a caller's
+            if word and kind in (*abi.POINTERS, "status", "sync") and not outside:
                 self.view(word, 0)
         fixed = len(kinds) - (kinds[-1] == "tail")
         if fixed < len(kinds):
