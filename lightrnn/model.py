@@ -114,7 +114,7 @@ class Model:
 
     def run(
         self,
-        inputs: Mapping[str, Array],
+        inputs: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         graph: str | None = None,
         stream: Any = None,
@@ -139,7 +139,7 @@ class Model:
             signature = self._signature(graph or self.graphs[0], outputs)
         return signature.run(inputs) if stream is None else signature.run_on(stream, inputs)
 
-    def __call__(self, *inputs: Array, stream: Any = None) -> Array | tuple[Array, ...]:
+    def __call__(self, *inputs: Any, stream: Any = None) -> Array | tuple[Array, ...]:
         """Run the first graph on inputs in order; its outputs in order, a single one by itself."""
         signature = self._main
         if len(inputs) != len(signature.inputs):
@@ -414,7 +414,7 @@ class Stream:
         other._began = self._began
         return other
 
-    def step(self, inputs: Mapping[str, Array], stream: Any = None) -> dict[str, Array]:
+    def step(self, inputs: Mapping[str, Any], stream: Any = None) -> dict[str, Array]:
         """The outputs, states apart, for the next piece, which may be of any number of steps.
 
         inputs: those of the model but for states. Inputs that are not along time are given with
@@ -429,7 +429,7 @@ class Stream:
         return self._checked(inputs, (self._pieces.signature.own_stream(stream),))
 
     def _checked(
-        self, inputs: Mapping[str, Array], on: tuple[StreamOnGpu, ...] = ()
+        self, inputs: Mapping[str, Any], on: tuple[StreamOnGpu, ...] = ()
     ) -> dict[str, Array]:
         """A step of checked inputs. on: the caller's stream of the GPU, if there is one."""
         arrays = self._pieces.signature.checked(inputs, *on)

@@ -6,6 +6,7 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_control_flow_and_shapes_that_depend_on_values(
     model = lightrnn.load(tmp_path / "m.lrnn", device="cuda")
     for feeds in (*example.feeds, *example.feeds):
         given = feeds if where == "host" else {n: Interface(a) for n, a in feeds.items()}
-        for name, found in model.run(given).items():  # type: ignore[arg-type]
+        for name, found in model.run(given).items():
             assert isinstance(found, np.ndarray if where == "host" else DeviceArray)
             np.testing.assert_array_equal(np.asarray(found), cpu.run(feeds)[name])
 
@@ -142,7 +143,7 @@ def test_a_tail_takes_what_lies_on_the_gpu(gpu: HostDevice) -> None:
     cpu, model = pair(nonzero())
     x = sequence(6, 2, 3)[..., 0] * (np.arange(12).reshape(6, 2) % 3 > 0).astype(np.float32)
     for given in (x, Interface(x)):
-        found = model.run({"x": given})  # type: ignore[dict-item]
+        found = model.run({"x": given})
         for name, wanted in cpu.run({"x": x}).items():
             np.testing.assert_array_equal(np.asarray(found[name]), wanted)
 
@@ -186,7 +187,7 @@ def test_results_on_the_gpu_are_inputs_and_other_libraries_arrays(gpu: HostDevic
     cpu, model = pair(nonzero_free())
     x = sequence(5, 4, 3)[..., 0]
     wanted = cpu(cpu(x))
-    once = model(Interface(x))  # type: ignore[arg-type]
+    once = model(Interface(x))
     twice = model(once)
     assert isinstance(twice, DeviceArray)
     np.testing.assert_array_equal(twice.numpy(), wanted)
@@ -209,8 +210,8 @@ def test_a_producers_stream_is_waited_for(gpu: HostDevice) -> None:
     x, late = sequence(5, 4, 3)[..., 0], gpu.stream()
     for _ in range(3):
         array = np.full_like(x, np.nan)
-        late.put(lambda array=array: np.copyto(array, x))
-        found = model(Interface(array, late.handle))  # type: ignore[arg-type]
+        late.put(partial(np.copyto, array, x))
+        found = model(Interface(array, late.handle))
         np.testing.assert_array_equal(np.asarray(found), cpu(x))
 
 
@@ -219,12 +220,12 @@ def test_on_a_callers_stream_nothing_waits_for_results(gpu: HostDevice) -> None:
     gpu.activate()
     mine, x = gpu.stream(), sequence(5, 4, 3)[..., 0]
     array = x.copy()
-    model(Interface(array), stream=mine.handle)  # type: ignore[arg-type]
+    model(Interface(array), stream=mine.handle)
     before = gpu.counts["synchronize"]
     results = []
     for k in range(4):
-        mine.put(lambda k=k: np.copyto(array, x + k))
-        results.append(model(Interface(array), stream=mine.handle))  # type: ignore[arg-type]
+        mine.put(partial(np.copyto, array, x + k))
+        results.append(model(Interface(array), stream=mine.handle))
     assert gpu.counts["synchronize"] == before
     for k, found in enumerate(results):
         np.testing.assert_array_equal(np.asarray(found), cpu(x + np.float32(k)))
@@ -235,7 +236,7 @@ def test_a_callers_stream_is_waited_for_where_values_are_checked(gpu: HostDevice
     gpu.activate()
     ids, mine = Interface(np.array([1, 99])), gpu.stream()
     with pytest.raises(DataError, match="embedding"):
-        model.run({"ids": ids}, stream=mine.handle)  # type: ignore[dict-item]
+        model.run({"ids": ids}, stream=mine.handle)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_streams_are_for_gpus_and_must_be_streams(gpu: HostDevice) -> None:
 
 def test_memory_is_freed_after_its_users(gpu: HostDevice) -> None:
     _, model = pair(nonzero_free())
-    found = model(Interface(np.ones((2, 3), np.float32)))  # type: ignore[arg-type]
+    found = model(Interface(np.ones((2, 3), np.float32)))
     assert isinstance(found, DeviceArray)
     consumer = gpu.stream()
     found.__dlpack__(stream=consumer.handle)
@@ -284,9 +285,9 @@ def test_pieces_give_the_whole(gpu: HostDevice, op: str, initial: str) -> None:
     content = dumps(ModelFile({"main": streams.stack(op, 2, initial=initial)}))
     model = lightrnn.load(content, device="cuda")
     rng = np.random.default_rng(0)
-    known = {"T": 13, "N": 2}
+    known: dict[Any, Any] = {"T": 13, "N": 2}
     feeds = {
-        s.name: rng.standard_normal([known.get(str(d), d) for d in s.shape or ()]).astype("f4")
+        s.name: rng.standard_normal([known.get(d, d) for d in s.shape or ()]).astype(np.float32)
         for s in model.inputs
     }
     streams.assert_whole(model, feeds, {"x0": 0}, {"x2": 0, "h1": None})
@@ -319,7 +320,7 @@ def test_steps_with_arrays_on_the_gpu_and_a_callers_stream(gpu: HostDevice) -> N
     ours, theirs, mine = model.stream(), cpu.stream(), gpu.stream()
     for k in range(6):
         ids = np.array([[k]])
-        found = ours.step({"ids": Interface(ids)}, stream=mine.handle)["y"]  # type: ignore[dict-item]
+        found = ours.step({"ids": Interface(ids)}, stream=mine.handle)["y"]
         assert isinstance(found, DeviceArray)
         np.testing.assert_array_equal(found.numpy(), theirs.step({"ids": ids})["y"])
 
@@ -352,7 +353,7 @@ def test_models_and_threads_share_a_gpu(gpu: HostDevice) -> None:
                 cpu, model = pairs[(seed + k) % 2]
                 x = sequence(3 + (seed + k) % 3, 2, 16, seed * 100 + k)
                 np.testing.assert_array_equal(model(x), cpu(x))
-        except BaseException as error:  # noqa: BLE001  # raised again below
+        except BaseException as error:  # raised again below
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
