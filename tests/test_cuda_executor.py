@@ -287,7 +287,7 @@ def test_pieces_give_the_whole(gpu: HostDevice, op: str, initial: str) -> None:
     rng = np.random.default_rng(0)
     known: dict[Any, Any] = {"T": 13, "N": 2}
     feeds = {
-        s.name: rng.standard_normal([known.get(d, d) for d in s.shape or ()]).astype(np.float32)
+        s.name: rng.standard_normal(tuple(known.get(d, d) for d in s.shape or ())).astype(np.float32)
         for s in model.inputs
     }
     streams.assert_whole(model, feeds, {"x0": 0}, {"x2": 0, "h1": None})
