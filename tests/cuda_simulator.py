@@ -17,10 +17,12 @@ import numpy as np
 
 from lightrnn.cuda.build import load_function
 from lightrnn.cuda.kernels import simt
-from lightrnn.cuda.launch import SYMBOLS, Gpu, Launch, launch
+from lightrnn.cuda.grid import SYNC_BYTES, Gpu, Launch
+from lightrnn.cuda.launch import SYMBOLS, launch
 from lightrnn.graph import Array
 from lightrnn.kernels import interpreted
 from lightrnn.native import abi
+from tests.kernels import DirectEmitter
 
 GPU = Gpu(multiprocessors=2, shared_per_block=96 * 1024, threads=4)
 """A small one, so that its threads can be Python's."""
@@ -49,10 +51,11 @@ _function = functools.cache(load_function)
 
 
 def simulate(one: Launch, words: Sequence[int]) -> None:
-    """Run a launch; `words` are all its kernel's arguments, the tail's being its address."""
+    """Run a launch; `words` are the instruction's arguments, a tail's being its address."""
     symbol = SYMBOLS[one.symbol]
     assert 1 <= one.block <= symbol.threads, one
-    args = [_argument(k, w) for k, w in zip(_kinds(one.symbol), [*words, *one.extra], strict=True)]
+    given = [*(one.words or words), *one.extra]
+    args = [_argument(k, w) for k, w in zip(_kinds(one.symbol), given, strict=True)]
     function, failed, errors = _function(symbol), threading.Event(), list[BaseException]()
     groups = [range(one.grid)] if one.cooperative else [range(b, b + 1) for b in range(one.grid)]
     for group in groups:
@@ -121,10 +124,12 @@ def _argument(kind: str, word: int) -> Any:
     return getattr(simt, name)(word)
 
 
-def run_kernel(name: str, *args: Any, gpu: Gpu = GPU) -> tuple[Launch, ...]:
+def run_kernel(
+    name: str, *args: Any, gpu: Gpu = GPU, sync: Array | None = None
+) -> tuple[Launch, ...]:
     """Run an instruction on arrays (passed by address), integers, floats and None (null).
 
-    `sync` is made here. Returns the launches.
+    sync: what takes the place of such an argument; new if not given. Returns the launches.
     """
     kinds = abi.KERNELS[name].kinds
     memory, words = interpreted.Memory(), list[int]()
@@ -138,14 +143,13 @@ def run_kernel(name: str, *args: Any, gpu: Gpu = GPU) -> tuple[Launch, ...]:
             words.append(struct.unpack("<q", struct.pack("<d", arg))[0])
         else:
             words.append(int(arg))
+    for k, kind in enumerate(kinds):
+        if kind == "sync":
+            words[k] = memory.add(np.zeros(SYNC_BYTES // 8, np.int64) if sync is None else sync)
     launches = launch(name, words, gpu)
     if kinds[-1] == "tail":
         tail = np.array(words[len(kinds) - 1 :], np.int64)
         words[len(kinds) - 1 :] = [memory.add(tail)]
-    sync = np.zeros(max([1, *(one.sync for one in launches)]), np.int64)
-    for k, kind in enumerate(kinds):
-        if kind == "sync":
-            words[k] = memory.add(sync)
     before, interpreted.MEMORY = interpreted.MEMORY, memory
     simt.MEMORY = memory
     try:
@@ -163,3 +167,20 @@ def aligned(array: Array) -> Array:
     copy = room[skip : skip + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+class GpuEmitter(DirectEmitter):
+    """An emitter that runs every call at once, on a simulated GPU."""
+
+    target = "cuda"
+
+    def __init__(self, backend: str = "cuda", nth: int = 1) -> None:
+        super().__init__(backend, nth)
+        self.launched: list[Launch] = []
+        self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
+
+    def _filled_in(self, kind: str) -> Any:
+        return self._sync if kind == "sync" else super()._filled_in(kind)
+
+    def run(self, kernel: str, words: Sequence[Any]) -> None:
+        self.launched += run_kernel(kernel, *words)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lightrnn.cuda.array import Foreign
 from lightrnn.cuda.constants import Addresses, Constants
+from lightrnn.cuda.grid import SYNC_BYTES
 from lightrnn.cuda.interface import Device, Memory, Stream, Work
 from lightrnn.engine.arena import MAX_FRAMES
 from lightrnn.engine.dispatch import Results

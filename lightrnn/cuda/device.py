@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.arena import as_float
-from lightrnn.cuda.image import PACKAGED, Images, cached_path, load
+from lightrnn.cuda.image import find_image
 from lightrnn.cuda.interface import Stream, Work
-from lightrnn.cuda.launch import Gpu, launch
+from lightrnn.cuda.grid import Gpu
+from lightrnn.cuda.launch import SYMBOLS, launch
 from lightrnn.engine.memory import address
 from lightrnn.errors import DeviceError, DeviceMemoryError
 from lightrnn.graph import Array
@@ -57,8 +58,8 @@ class CudaMemory:
 class CudaDevice:
     """See `interface.Device`. Make one by `open_device`."""
 
-    def __init__(self, index: int, core: Any, driver: Any, images: Images) -> None:
-        self.index, self.core, self._driver, self.images = index, core, driver, images
+    def __init__(self, index: int, core: Any, driver: Any) -> None:
+        self.index, self.core, self._driver = index, core, driver
         self.name = str(core.name)
         self.dlpack = (2, index)
         core.set_current()
@@ -70,6 +71,7 @@ class CudaDevice:
             shared_per_block=int(properties.max_shared_memory_per_block_optin),
         )
         self.capability = int(capability[0]), int(capability[1])
+        self.image = find_image(self.capability)
         self._kernels: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
         self._lock = threading.RLock()
@@ -195,7 +197,6 @@ class CudaDevice:
         from cuda.core import LaunchConfig
         from cuda.core import launch as start
 
-        args = _arguments(kernel, words, tail)
         bound = []
         for one in launch(kernel, words, self.gpu):
             config = LaunchConfig(
@@ -204,6 +205,7 @@ class CudaDevice:
                 shmem_size=one.shared,
                 is_cooperative=one.cooperative,
             )
+            args = _arguments(SYMBOLS[one.symbol].kernel, one.words or words, tail)
             bound.append((config, self._kernel(one.symbol, one.shared), (*args, *one.extra)))
 
         def run(stream: Any) -> None:
@@ -230,7 +232,7 @@ class CudaDevice:
     def _loaded(self, symbol: str) -> Any:
         from cuda.core import ObjectCode
 
-        kind, code = self.images.image(symbol, self.capability)
+        code, kind = self.image.code(symbol)
         make = ObjectCode.from_cubin if kind == "cubin" else ObjectCode.from_ptx
         return self.guarded(lambda: make(code).get_kernel(symbol))
 
@@ -299,18 +301,7 @@ def _opened(index: int) -> CudaDevice:
             f"no GPU {index}: the driver shows {count or 'none'}"
             f"{', numbered from 0' if count else '; does CUDA_VISIBLE_DEVICES hide it?'}"
         )
-    return CudaDevice(index, Device(index), driver, _images())
-
-
-def _images() -> Images:
-    """The compiled kernels. Raises DeviceError where there are none."""
-    found = load()
-    if found is None:
-        raise DeviceError(
-            f"no compiled GPU kernels at {PACKAGED} nor {cached_path()}: run "
-            "`lightrnn build-kernels --cuda`"
-        )
-    return found
+    return CudaDevice(index, Device(index), driver)
 
 
 def _count(driver: Any) -> int:

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from functools import cached_property
 
-from lightrnn.errors import NativeError
+from lightrnn.errors import DeviceError, NativeError
 from lightrnn.native import abi, library
 
 FILE_NAME = "lightrnn_cuda.zip"
@@ -58,28 +58,50 @@ class Images:
         names = {n.split("/")[0] for n in self._archive.namelist() if n.startswith("sm_")}
         return tuple(sorted((int(n[3:-1]), int(n[-1])) for n in names))
 
-    def image(self, symbol: str, capability: tuple[int, int]) -> tuple[str, bytes]:
-        """("cubin" or "ptx", code) of a kernel for a chip.
+    def code(self, symbol: str, capability: tuple[int, int]) -> tuple[bytes, str]:
+        """A kernel for a chip, and what it is: "cubin" or "ptx".
 
         A cubin runs on chips of its major version from its own minor version on; PTX is for chips
-        newer than all of them. Raises NativeError where there is none.
+        that there is no cubin for. Raises NativeError for a chip too old.
         """
         fitting = [t for t in self.targets if t[0] == capability[0] and t[1] <= capability[1]]
         if fitting:
             major, minor = fitting[-1]
-            return "cubin", self._read(f"sm_{major}{minor}/{symbol}.cubin")
+            return self._read(f"sm_{major}{minor}/{symbol}.cubin"), "cubin"
         if not self.targets or capability < self.targets[0]:
             raise NativeError(
                 f"{self.path}: no kernels for compute capability {capability[0]}.{capability[1]},"
                 f" expected {'.'.join(map(str, self.targets[0]))} or newer"
             )
-        return "ptx", self._read(f"ptx/{symbol}.ptx")
+        return self._read(f"ptx/{symbol}.ptx"), "ptx"
 
     def _read(self, name: str) -> bytes:
         try:
             return self._archive.read(name)
         except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise NativeError(f"{self.path}: {name}: {error}; {_REMEDY}") from None
+
+
+class Image:
+    """The kernels of an archive for one chip."""
+
+    def __init__(self, images: Images, capability: tuple[int, int]) -> None:
+        self.images, self.capability = images, capability
+
+    def code(self, symbol: str) -> tuple[bytes, str]:
+        """A kernel, and what it is: "cubin" or "ptx". Raises NativeError."""
+        return self.images.code(symbol, self.capability)
+
+
+def find_image(capability: tuple[int, int]) -> Image:
+    """The kernels for a chip. Raises DeviceError where none are compiled, NativeError as `load`."""
+    images = load()
+    if images is None:
+        raise DeviceError(
+            "no GPU kernels are compiled: pip install 'lightrnn[cuda-kernels]', then run"
+            " `lightrnn build-kernels --cuda`"
+        )
+    return Image(images, capability)
 
 
 def load() -> Images | None:

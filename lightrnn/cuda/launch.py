@@ -8,58 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
+from lightrnn.cuda import launch_gemm, launch_recurrent
+from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil, spread
+from lightrnn.cuda.launch_gemm import gemm
+from lightrnn.cuda.launch_recurrent import recurrent
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
-from lightrnn.record import Record
-
-WARP = 32
-
-
-class Gpu(Record):
-    """The sizes of a GPU that launches depend on.
-
-    shared_per_block: bytes of shared memory that one block may ask for at most.
-    threads: threads of a block where a kernel takes any number; those that need a certain number
-    are left aside where it is less.
-    """
-
-    multiprocessors: int
-    shared_per_block: int
-    threads: int = 256
-
-
-class Launch(Record):
-    """One kernel launch.
-
-    symbol: the compiled kernel, a key of SYMBOLS. grid, block: numbers of blocks, and of threads
-    of each. shared: bytes of dynamic shared memory. cooperative: all blocks must run at once.
-    extra: integers that follow the instruction's own words. sync: int64 words that the kernel
-    needs at its `sync` argument, zero before the first launch that ever sees them, and its own
-    between launches.
-    """
-
-    symbol: str
-    grid: int
-    block: int
-    shared: int = 0
-    cooperative: bool = False
-    extra: tuple[int, ...] = ()
-    sync: int = 0
-
-
-class Symbol(Record):
-    """A compiled kernel.
-
-    module: of `cuda.kernels`. kernel: its instruction, whose parameters it has, then `extra`
-    integers. threads: the most of a block. hot: whether its registers must not spill.
-    """
-
-    name: str
-    module: str
-    kernel: str
-    extra: tuple[str, ...] = ()
-    threads: int = 256
-    hot: bool = False
 
 
 def _symbols() -> dict[str, Symbol]:
@@ -72,17 +26,27 @@ def _symbols() -> dict[str, Symbol]:
             "gather_rows", "gather_elements", "gather_tuples", "one_hot", "reverse_sequences",
         ),
         "gemm": ("pack_panels",),
+        "reduce": ("reduce_whole", "arg_reduce", "layer_norm"),
+        "crf": ("viterbi",),
+        "rotary": ("rotate",),
     }  # fmt: skip
     symbols = [Symbol(n, module, n) for module, names in plain.items() for n in names]
     symbols += [
-        Symbol(f"gemm_{form}", "gemm", "gemm", hot=True)
-        for form in ("tile_64", "tile_128", "rows_1", "rows_4")
+        Symbol(f"{kernel}_{form}", "reduce", kernel)
+        for kernel in ("reduce", "softmax")
+        for form in ("rows", "columns")
     ]
-    return {s.name: s for s in symbols}
+    symbols.append(Symbol("attention", "attention", "attention", ("queries", "keys")))
+    return {s.name: s for s in (*symbols, *launch_gemm.SYMBOLS, *launch_recurrent.SYMBOLS)}
 
 
 SYMBOLS: Mapping[str, Symbol] = _symbols()
 """Every compiled kernel by name."""
+
+_WARP = 32
+_MOST_BLOCKS = 1 << 20
+_TILE = 32
+"""Queries and keys that a block of attention stages at most."""
 
 Words = Sequence[int]
 Rule = Callable[[Mapping[str, int], Words, Gpu], tuple[Launch, ...]]
@@ -107,18 +71,6 @@ def is_supported(name: str) -> bool:
     return name in _RULES
 
 
-def _ceil(n: int, d: int) -> int:
-    return -(-n // d)
-
-
-def spread(symbol: str, items: int, gpu: Gpu, **more: int) -> tuple[Launch, ...]:
-    """One launch that deals `items` to threads, or none for none."""
-    if items <= 0:
-        return ()
-    grid = min(_ceil(items, gpu.threads), 16 * gpu.multiprocessors)
-    return (Launch(symbol, grid, gpu.threads, **more),)
-
-
 def _by(items: Callable[[Mapping[str, int], Words], int], symbol: str) -> Rule:
     return lambda a, tail, gpu: spread(symbol, items(a, tail), gpu)
 
@@ -127,33 +79,53 @@ def _broadcast(symbol: str) -> Rule:
     return _by(lambda a, tail: prod(tail[: a["rank"]]), symbol)
 
 
-_TILE_SHARED = {size: 4 * 8 * (2 * size + 4) for size in (64, 128)}
-_FEW_ROWS = 16
-"""Rows up to which a product is bound by reading its weights."""
-
-
-def _gemm(a: Mapping[str, int], tail: Words, gpu: Gpu) -> tuple[Launch, ...]:
-    batch, m, n = a["batch"], a["m"], a["n"]
-    if abi.WEIGHTS[a["kind"]] == "int8":
-        raise NativeError("a GPU has no product with int8 weights; expected them as float32")
-    if batch * m * n == 0:
+def _rows(symbol: str, rows: int, n: int, gpu: Gpu) -> tuple[Launch, ...]:
+    """A block for each row of n elements, with a word of shared memory for each thread."""
+    if rows <= 0:
         return ()
-    if m <= _FEW_ROWS or gpu.threads < 256:
-        rows = 1 if m == 1 else 4
-        grid, block = batch * _ceil(m, rows) * _ceil(n, 16), max(gpu.threads // 4 * 4, 4)
-        return (Launch(f"gemm_rows_{rows}", grid, block, block * rows * 16),)
-    size = 128
-    if batch * _ceil(m, 128) * _ceil(n, 128) < gpu.multiprocessors:
-        size = 64
-    grid = batch * _ceil(m, size) * _ceil(n, size)
-    return (Launch(f"gemm_tile_{size}", grid, 256, _TILE_SHARED[size]),)
+    block = min(gpu.threads, max(ceil(n, _WARP) * _WARP, _WARP))
+    return (Launch(symbol, min(rows, _MOST_BLOCKS), block, 4 * block),)
+
+
+def _over(kernel: str) -> Rule:
+    def rule(a: Mapping[str, int], tail: Words, gpu: Gpu) -> tuple[Launch, ...]:
+        if a["inner"] == 1:
+            return _rows(f"{kernel}_rows", a["outer"], a["n"], gpu)
+        return spread(f"{kernel}_columns", a["outer"] * a["inner"], gpu)
+
+    return rule
+
+
+def _attention(a: Mapping[str, int], tail: Words, gpu: Gpu) -> tuple[Launch, ...]:
+    """Blocks of as many queries and keys as fit in shared memory, at most 32 of each."""
+    size, v_size = a["size"], a["v_size"]
+    items = a["batch"] * a["heads"] * a["steps"] * v_size
+    if items == 0:
+        return ()
+    queries, keys = min(_TILE, a["steps"]), _TILE
+    while True:
+        floats = queries * (5 + keys + size + 1 + v_size) + keys * (size + v_size + 2)
+        if 4 * floats <= gpu.shared_per_block:
+            break
+        if queries == keys == 1:
+            raise NativeError(
+                f"attention over {size} and {v_size} elements a head needs {4 * floats} bytes of"
+                f" shared memory, the GPU has {gpu.shared_per_block}"
+            )
+        queries, keys = ceil(queries, 2), ceil(keys, 2)
+    grid = a["batch"] * a["heads"] * ceil(a["steps"], queries)
+    return (Launch("attention", grid, gpu.threads, 4 * floats, extra=(queries, keys)),)
+
+
+def _recurrent(kernel: str) -> Rule:
+    return lambda a, tail, gpu: recurrent(kernel, a, gpu)
 
 
 _RULES: dict[str, Rule] = {
     "copy_strided": _by(
-        lambda a, tail: prod(tail[: a["rank"]]) * _ceil(a["run"], 4), "copy_strided"
+        lambda a, tail: prod(tail[: a["rank"]]) * ceil(a["run"], 4), "copy_strided"
     ),
-    "fill": _by(lambda a, tail: _ceil(a["count"], 8), "fill"),
+    "fill": _by(lambda a, tail: ceil(a["count"], 8), "fill"),
     "unary": _by(lambda a, tail: a["count"], "unary"),
     "binary": _broadcast("binary"),
     "compare": _broadcast("compare"),
@@ -163,16 +135,27 @@ _RULES: dict[str, Rule] = {
     "where": _broadcast("where"),
     "cast": _by(lambda a, tail: a["count"], "cast"),
     "gather_rows": _by(
-        lambda a, tail: a["outer"] * a["count"] * _ceil(a["row_bytes"], 4), "gather_rows"
+        lambda a, tail: a["outer"] * a["count"] * ceil(a["row_bytes"], 4), "gather_rows"
     ),
     "gather_elements": _by(lambda a, tail: a["outer"] * a["count"] * a["inner"], "gather_elements"),
     "gather_tuples": _by(
-        lambda a, tail: a["batch"] * a["count"] * _ceil(a["row_bytes"], 4), "gather_tuples"
+        lambda a, tail: a["batch"] * a["count"] * ceil(a["row_bytes"], 4), "gather_tuples"
     ),
     "one_hot": _by(lambda a, tail: a["outer"] * a["depth"] * a["inner"], "one_hot"),
     "reverse_sequences": _by(
-        lambda a, tail: a["steps"] * a["batch"] * _ceil(a["row_bytes"], 4), "reverse_sequences"
+        lambda a, tail: a["steps"] * a["batch"] * ceil(a["row_bytes"], 4), "reverse_sequences"
     ),
-    "pack_panels": _by(lambda a, tail: a["batch"] * a["k"] * _ceil(a["n"], 16) * 16, "pack_panels"),
-    "gemm": _gemm,
+    "pack_panels": _by(lambda a, tail: a["batch"] * a["k"] * ceil(a["n"], 16) * 16, "pack_panels"),
+    "reduce": _over("reduce"),
+    "softmax": _over("softmax"),
+    "reduce_whole": _by(lambda a, tail: a["outer"] * a["inner"], "reduce_whole"),
+    "arg_reduce": lambda a, tail, gpu: _rows("arg_reduce", a["outer"] * a["inner"], a["n"], gpu),
+    "layer_norm": lambda a, tail, gpu: _rows("layer_norm", a["outer"], a["n"], gpu),
+    "viterbi": lambda a, tail, gpu: _rows("viterbi", a["batch"], a["labels"], gpu),
+    "rotate": _by(lambda a, tail: a["rows"] * a["heads"] * (a["size"] - a["half"]), "rotate"),
+    "attention": _attention,
+    "gemm": lambda a, tail, gpu: gemm(a, gpu),
+    "lstm": _recurrent("lstm"),
+    "gru": _recurrent("gru"),
+    "rnn": _recurrent("rnn"),
 }

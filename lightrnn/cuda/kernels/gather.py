@@ -23,7 +23,7 @@ def read_index(indices, place, wide):
     """indices[place]; `wide` for int64, else int32."""
     if wide != 0:
         return i64(address_of(indices))[place]
-    return 1 * i32(address_of(indices))[place]
+    return int(i32(address_of(indices))[place])
 
 
 @inlined

@@ -100,6 +100,10 @@ def _register_threads() -> None:
     register(simt.barrier, types.none, (), wait)
     register(simt.pause, types.none, (), lambda c, b, sig, a: c.get_dummy_value())
     register(simt.shared, POINTERS["f32"], (), _shared)
+    register(
+        simt.shared_ints, POINTERS["i32"], (),
+        lambda c, b, sig, a: b.bitcast(_shared(c, b, sig, a), _I32.as_pointer()),
+    )  # fmt: skip
 
 
 def _shared(context: Any, b: Any, sig: Any, args: Any) -> Any:

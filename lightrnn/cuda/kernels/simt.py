@@ -82,6 +82,11 @@ def shared() -> Any:
     return Span(HERE.memory)
 
 
+def shared_ints() -> Any:
+    """The same memory as `shared`, as int32."""
+    return Span(HERE.memory.view(np.int32))
+
+
 # Pointers
 
 
