@@ -179,6 +179,11 @@ class HostDevice:
         origin = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(source))
         stream.put(lambda: np.copyto(to, origin))
 
+    def clear(self, target: int, nbytes: int, stream: Any) -> None:
+        self._asked("clear")
+        place = self.view(target, nbytes)
+        stream.put(lambda: place.fill(0))
+
     def order(self, before: Any, after: Any) -> None:
         self._asked("order")
         with before.lock:
@@ -195,9 +200,6 @@ class HostDevice:
     def synchronize(self, stream: Any) -> None:
         self._asked("synchronize")
         stream.drain()
-
-    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
-        return 16
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
         kinds = abi.KERNELS[kernel].kinds
@@ -249,9 +251,6 @@ class HostDevice:
 class SimulatedDevice(HostDevice):
     """A GPU of host memory that runs the GPU's own kernels, as Python."""
 
-    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
-        return max((one.sync for one in launch(kernel, words, GPU)), default=0)
-
     def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
         launches = launch(kernel, words, GPU)
         given = [*words[:fixed], tail] if tail else words
@@ -261,11 +260,11 @@ class SimulatedDevice(HostDevice):
             for start, size in self.places:
                 memory.add(self.view(start, size))
             before = interpreted.MEMORY
-            interpreted.MEMORY = simt.MEMORY = memory
+            interpreted.MEMORY = simt.MEMORY = memory  # type: ignore[attr-defined]
             try:
                 for one in launches:
                     simulate(one, given)
             finally:
-                interpreted.MEMORY = simt.MEMORY = before
+                interpreted.MEMORY = simt.MEMORY = before  # type: ignore[attr-defined]
 
         return run

@@ -16,6 +16,7 @@ from lightrnn_converters import convert_onnx
 
 import lightrnn
 from lightrnn.cuda import DeviceArray, device
+from lightrnn.cuda.executor import CudaExecutor
 from lightrnn.errors import DataError, DeviceError, DeviceMemoryError, InputError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT64, Array, Graph, Node, TensorType
@@ -286,10 +287,10 @@ def test_pieces_give_the_whole(gpu: HostDevice, op: str, initial: str) -> None:
     model = lightrnn.load(content, device="cuda")
     rng = np.random.default_rng(0)
     known: dict[Any, Any] = {"T": 13, "N": 2}
-    feeds = {
-        s.name: rng.standard_normal(tuple(known.get(d, d) for d in s.shape or ())).astype(np.float32)
-        for s in model.inputs
-    }
+    feeds = {}
+    for spec in model.inputs:
+        shape: list[Any] = [known.get(size, size) for size in spec.shape or ()]
+        feeds[spec.name] = rng.standard_normal(shape).astype(np.float32)
     streams.assert_whole(model, feeds, {"x0": 0}, {"x2": 0, "h1": None})
 
 
@@ -378,23 +379,19 @@ def test_out_of_memory_is_an_error_that_leaves_the_model_usable(gpu: HostDevice)
 
 
 def test_idle_memory_is_given_up_before_a_run_fails(gpu: HostDevice) -> None:
-    cpu, model = pair(recurrent_graph("LSTM", 16))
-    together = threading.Barrier(3)
-
-    def work() -> None:
-        together.wait()
-        for _ in range(20):
-            model(sequence(60, 2, 16))
-
-    workers = [threading.Thread(target=work) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    gpu.room = gpu.used
-    if len(model._executor._arenas) > 1:  # type: ignore[union-attr]
-        x = sequence(75, 2, 16)
-        np.testing.assert_array_equal(model(x), cpu(x))
+    cpu, model = pair(nonzero_free())
+    executor = model._executor
+    assert isinstance(executor, CudaExecutor)
+    model(np.ones((5, 4), np.float32))
+    idle = [executor.new_arena() for _ in range(2)]
+    for arena in idle:
+        executor.frame(arena, model.plan({"x": (100, 100)}))
+    executor._arenas[:0] = idle
+    del idle, arena
+    gpu.room = gpu.used + 1000
+    x = np.ones((120, 100), np.float32)
+    np.testing.assert_array_equal(model(x), cpu(x))
+    assert len(executor._arenas) == 1
 
 
 def test_a_pickled_model_keeps_its_device(gpu: HostDevice) -> None:

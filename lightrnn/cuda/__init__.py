@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The GPU backend: plans of the engine, run by kernels compiled ahead of time for NVIDIA GPUs.
-=======
-"""Models on an NVIDIA GPU: `lightrnn.load(path, device="cuda")`.
->>>>>>> cudak
 
 `lightrnn.load(path, device="cuda")` uses it. DeviceArray is what a run gives where an input lies on
 the GPU.

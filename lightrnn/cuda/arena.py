@@ -22,8 +22,6 @@ from lightrnn.ops.copying import row_major
 from lightrnn.record import Record
 
 _STATUS_BYTES = 64
-_LINE = 16
-"""Words of a line of the GPU's cache: no two kernels wait on one."""
 
 
 class Recorded:
@@ -99,7 +97,7 @@ class Frame:
         self.status, self.base = arena.status, arena.base
         self._addresses = Addresses(plan.alive, constants)
         words = _Words()
-        unbound = [self._unbound(i, words) for i in plan.instructions]
+        unbound = [self._unbound(i, arena, words) for i in plan.instructions]
         memory = words.upload(arena)
         works = [None if one is None else one.bound(self.device, memory) for one in unbound]
         self._memories = [*self._addresses.memories.values(), memory]
@@ -122,7 +120,9 @@ class Frame:
             start += rounded(ports[-1].nbytes)
         self.inputs, self.outputs = ports[: len(plan.inputs)], ports[len(plan.inputs) :]
 
-    def _unbound(self, instruction: Instruction, words: _Words) -> _Unbound | None:
+    def _unbound(
+        self, instruction: Instruction, arena: CudaArena, words: _Words
+    ) -> _Unbound | None:
         """An instruction with its addresses resolved; None for the place of a host step."""
         if not instruction.kernel:
             return None
@@ -135,9 +135,10 @@ class Frame:
                 args[k] = self._addresses[args[k]]
             elif kind == "status":
                 args[k] = address(self.status)
+            elif kind == "sync":
+                args[k] = arena.sync
         tail = words.add(args[len(kinds) - 1 :]) if kinds[-1] == "tail" else None
-        count = self.device.sync_words(instruction.kernel, args) if instruction.sync else 0
-        return _Unbound(instruction, args, tail, words.add([0] * count) if count else None)
+        return _Unbound(instruction.kernel, args, tail)
 
     def download(self, port: Port, stream: Stream) -> None:
         """Bring an output to its place in pinned memory."""
@@ -176,35 +177,28 @@ class Frame:
 
 
 class _Unbound(Record):
-    """A call whose tail, and words to wait on, are known by their places among a frame's words."""
+    """A call whose tail is known by its place among a frame's words, None without one."""
 
-    instruction: Instruction
+    kernel: str
     args: list[int]
     tail: int | None
-    sync: int | None
 
     def bound(self, device: Device, words: Memory) -> Work:
         """What launches it. words: the memory that holds the frame's words."""
-        args = list(self.args)
-        if self.sync is not None:
-            for place in self.instruction.sync:
-                args[place] = words.address + 8 * self.sync
         tail = 0 if self.tail is None else words.address + 8 * self.tail
-        return device.calls(self.instruction.kernel, args, tail)
+        return device.calls(self.kernel, self.args, tail)
 
 
 class _Words:
-    """What the kernels of a frame read beside tensors: int64 in one piece of GPU memory."""
+    """The tails of a frame's instructions: int64 in one piece of GPU memory."""
 
     def __init__(self) -> None:
         self._words = array("q")
 
     def add(self, words: Sequence[int]) -> int:
-        """Their place; a line of the cache is theirs alone."""
-        at = len(self._words)
+        """Their place among all words."""
         self._words.extend(words)
-        self._words.extend([0] * (-len(words) % _LINE))
-        return at
+        return len(self._words) - len(words)
 
     def upload(self, arena: CudaArena) -> Memory:
         """All words, on the GPU."""
@@ -228,6 +222,7 @@ class CudaArena:
         self.frames: dict[Plan, Frame] = {}
         self.calls: dict[Hashable, Callable[..., Results]] = {}
         self._memory: Memory | None = None
+        self._sync: Memory | None = None
         self._take_pinned(_STATUS_BYTES)
 
     def _take_pinned(self, nbytes: int) -> None:
@@ -238,6 +233,14 @@ class CudaArena:
     def base(self) -> int:
         """The address of arena offset 0."""
         return 0 if self._memory is None else self._memory.address
+
+    @property
+    def sync(self) -> int:
+        """The address of what kernels whose blocks wait for each other count in."""
+        if self._sync is None:
+            self._sync = self.device.allocate(SYNC_BYTES, self.stream)
+            self.device.clear(self._sync.address, SYNC_BYTES, self.stream)
+        return self._sync.address
 
     @property
     def nbytes(self) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.arena import as_float
+from lightrnn.cuda.grid import Gpu, Launch
 from lightrnn.cuda.image import find_image
 from lightrnn.cuda.interface import Stream, Work
-from lightrnn.cuda.grid import Gpu
 from lightrnn.cuda.launch import SYMBOLS, launch
 from lightrnn.engine.memory import address
 from lightrnn.errors import DeviceError, DeviceMemoryError
@@ -177,6 +177,9 @@ class CudaDevice:
     def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
         self.checked(self._driver.cuMemcpyDtoDAsync(target, source, nbytes, stream.handle))
 
+    def clear(self, target: int, nbytes: int, stream: Stream) -> None:
+        self.checked(self._driver.cuMemsetD8Async(target, 0, nbytes, stream.handle))
+
     def order(self, before: Stream, after: Stream) -> None:
         driver = self._driver
         flags = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
@@ -190,9 +193,6 @@ class CudaDevice:
     def synchronize(self, stream: Any) -> None:
         self.guarded(stream.core.sync)
 
-    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
-        return max((one.sync for one in launch(kernel, words, self.gpu)), default=0)
-
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
         from cuda.core import LaunchConfig
         from cuda.core import launch as start
@@ -205,8 +205,8 @@ class CudaDevice:
                 shmem_size=one.shared,
                 is_cooperative=one.cooperative,
             )
-            args = _arguments(SYMBOLS[one.symbol].kernel, one.words or words, tail)
-            bound.append((config, self._kernel(one.symbol, one.shared), (*args, *one.extra)))
+            args = _arguments(one, words, tail)
+            bound.append((config, self._kernel(one.symbol, one.shared), args))
 
         def run(stream: Any) -> None:
             for config, function, values in bound:
@@ -253,15 +253,16 @@ class CudaDevice:
         return replay
 
 
-def _arguments(kernel: str, words: Sequence[int], tail: int) -> list[int | float]:
-    """A kernel's arguments as cuda.core passes them: int64 and float64, addresses as integers."""
+def _arguments(one: Launch, words: Sequence[int], tail: int) -> list[int | float]:
+    """Arguments as cuda.core passes them: int64 and float64, addresses as integers."""
     args: list[int | float] = []
-    for k, kind in enumerate(abi.KERNELS[kernel].kinds):
+    given = words if one.words is None else one.words
+    for k, kind in enumerate(abi.KERNELS[SYMBOLS[one.symbol].kernel].kinds):
         if kind == "tail":
             args.append(tail)
         else:
-            args.append(as_float(words[k]) if kind == "float" else words[k])
-    return args
+            args.append(as_float(given[k]) if kind == "float" else given[k])
+    return [*args, *one.extra]
 
 
 _OPEN: weakref.WeakSet[CudaDevice] = weakref.WeakSet()

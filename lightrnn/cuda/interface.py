@@ -64,14 +64,14 @@ class Device(Protocol):
     def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
         """Copy between places on the GPU that do not overlap."""
 
+    def clear(self, target: int, nbytes: int, stream: Stream) -> None:
+        """Fill with zero bytes."""
+
     def order(self, before: Stream, after: Stream) -> None:
         """Let what `after` gets from now on wait for what `before` has got so far."""
 
     def synchronize(self, stream: Stream) -> None:
         """Wait until a stream has done its work."""
-
-    def sync_words(self, kernel: str, words: Sequence[int]) -> int:
-        """How many int64 an instruction needs at its `sync`, zero at first and then its own."""
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
         """What launches a kernel of `native.abi`.
