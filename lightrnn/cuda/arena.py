@@ -225,6 +225,12 @@ class CudaArena:
         self._sync: Memory | None = None
         self._take_pinned(_STATUS_BYTES)
 
+    def close(self) -> None:
+        """Give its memory back; it is not used again."""
+        self.frames.clear()
+        self.calls.clear()
+        self._memory = self._sync = None
+
     def _take_pinned(self, nbytes: int) -> None:
         self.pinned = self.device.pinned(nbytes)
         self.status = self.pinned[:16].view(np.int64)
