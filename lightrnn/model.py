@@ -235,7 +235,8 @@ def _gpu(device: str) -> Device | None:
     if device == "cpu":
         return None
     kind, _, number = device.partition(":")
-    if kind not in ("cuda", "auto") or (number and (kind == "auto" or not number.isdecimal())):
+    numbered = kind == "cuda" and number.isascii() and number.isdecimal()
+    if device not in ("cuda", "auto") and not numbered:
         raise UnsupportedError(
             f"device {device!r} is not supported, expected 'cpu', 'cuda', 'cuda:N' or 'auto'"
         )

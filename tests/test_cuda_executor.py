@@ -21,7 +21,7 @@ from lightrnn.errors import DataError, DeviceError, DeviceMemoryError, InputErro
 from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import FLOAT32, INT64, Array, Graph, Node, TensorType
 from tests import control_models, streams
-from tests.host_device import HostDevice
+from tests.host_device import HostDevice, SimulatedDevice
 from tests.test_engine import recurrent_graph, sequence
 
 pytestmark = pytest.mark.native
@@ -292,6 +292,20 @@ def test_pieces_give_the_whole(gpu: HostDevice, op: str, initial: str) -> None:
         shape: list[Any] = [known.get(size, size) for size in spec.shape or ()]
         feeds[spec.name] = rng.standard_normal(shape).astype(np.float32)
     streams.assert_whole(model, feeds, {"x0": 0}, {"x2": 0, "h1": None})
+
+
+def test_the_gpus_own_kernels_run_models_and_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SimulatedDevice()
+    monkeypatch.setattr(device, "open_device", lambda index: made)
+    cpu, model = pair(stepping())
+    ours, theirs = model.stream(), cpu.stream()
+    for k in range(4):
+        ids = {"ids": np.array([[k], [8 - k]])}
+        pairs = (model.run(ids), cpu.run(ids)), (ours.step(ids), theirs.step(ids))
+        for found, wanted in pairs:
+            np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match="embedding"):
+        model.run({"ids": np.array([[9]])})
 
 
 def test_a_step_is_one_launch_and_a_failed_one_changes_nothing(gpu: HostDevice) -> None:
