@@ -76,7 +76,7 @@ class FakeCuda:
         assert config.shmem_size <= max(PLAIN_SHARED, kernel.handle.shared)
         symbol = SYMBOLS[kernel.name]
         kinds = (*abi.KERNELS[symbol.kernel].kinds, *("int" for _ in symbol.extra))
-        words = []
+        words: list[Any] = []
         for kind, value in zip(kinds, args, strict=True):
             assert type(value) is (float if kind == "float" else int), (kind, value)
             words.append(struct.unpack("<q", struct.pack("<d", value))[0] if kind == "float"

@@ -14,6 +14,7 @@ import weakref
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ class HostStream:
         self.lock = threading.RLock()
 
     def put(self, work: Callable[[], None]) -> None:
-        with self.lock:
-            (self.waiting if self.recorded is None else self.recorded).append(work)
+        # Without the lock: memory may be freed in the middle of anything.
+        (self.waiting if self.recorded is None else self.recorded).append(work)
 
     def drain(self) -> None:
         with self.lock:
@@ -52,14 +53,14 @@ class HostStream:
 
 
 class HostMemory:
-    """Memory that ends with the object."""
+    """Memory that is freed on its stream, after its users' work, when the object ends."""
 
-    def __init__(self, device: HostDevice, nbytes: int) -> None:
+    def __init__(self, device: HostDevice, nbytes: int, stream: Any) -> None:
         self.bytes = aligned_bytes(nbytes)
         self.bytes[:] = POISON
         self.address, self.nbytes = address(self.bytes), nbytes
-        self._device = device
-        self.users: list[Stream | None] = []
+        self._device, self._stream = device, stream
+        self.users: list[Any] = []
         device.known(self.bytes)
 
     def used_by(self, stream: Stream | None) -> None:
@@ -67,7 +68,10 @@ class HostMemory:
 
     def __del__(self) -> None:
         if hasattr(self, "users"):
-            self._device.release(self.bytes)
+            for user in self.users:
+                if user is not None:
+                    self._stream.put(user.drain)
+            self._device.release(self.bytes, self._stream)
 
 
 class HostDevice:
@@ -97,13 +101,19 @@ class HostDevice:
             self.places.append((address(memory), len(memory)))
             self.places.sort()
 
-    def release(self, memory: Array) -> None:
-        for stream in list(self._streams.values()):
-            stream.drain()
+    def release(self, memory: Array, stream: Any) -> None:
+        self.used -= len(memory)
+        stream.put(partial(self._free, memory))
+
+    def _free(self, memory: Array) -> None:
         with self._lock:
             self.places.remove((address(memory), len(memory)))
-            self.used -= len(memory)
         memory[:] = POISON
+
+    def settle(self) -> None:
+        """Let all streams do what is left."""
+        for stream in list(self._streams.values()):
+            stream.drain()
 
     def view(self, place: int, nbytes: int) -> Array:
         """Memory that lives, at an address."""
@@ -140,7 +150,7 @@ class HostDevice:
             if self.used + nbytes > self.room:
                 raise DeviceMemoryError(f"out of memory: {nbytes} bytes asked for")
             self.used += nbytes
-        return HostMemory(self, nbytes)
+        return HostMemory(self, nbytes, stream)
 
     def pinned(self, nbytes: int) -> Array:
         self._asked("pinned")
@@ -186,9 +196,7 @@ class HostDevice:
 
     def order(self, before: Any, after: Any) -> None:
         self._asked("order")
-        with before.lock:
-            count = len(before.waiting)
-            marks = list(before.waiting[:count])
+        marks = list(before.waiting)
 
         def wait() -> None:
             with before.lock:

@@ -76,13 +76,13 @@ def test_a_stream_of_pieces_runs_through_cuda_core(cuda: FakeCuda) -> None:
 def test_results_on_the_gpu_are_ordered_by_events(cuda: FakeCuda) -> None:
     model = load(dumps(ModelFile({"main": nonzero_free()})))
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    once = model(Interface(x), stream=0)
-    again = model(once, stream=2)
+    once: Any = model(Interface(x), stream=0)
+    again: Any = model(once, stream=2)
     np.testing.assert_array_equal(np.asarray(again), 2 * (2 * x * x) ** 2)
     assert cuda.log.count("cuEventCreate") == cuda.log.count("cuEventDestroy") > 0
     again.__dlpack__(stream=1)
     assert "cuCtxSynchronize" not in cuda.log
-    assert again.__cuda_array_interface__["stream"] == 2  # type: ignore[attr-defined]
+    assert again.__cuda_array_interface__["stream"] == 2
     held = len(cuda.memory)
     del once, again
     gc.collect()

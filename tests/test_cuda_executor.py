@@ -32,7 +32,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
     made = HostDevice()
     monkeypatch.setattr(device, "open_device", lambda index: made)
     yield made
-    gc.collect()
+    made.settle()
 
 
 def pair(graph: Graph) -> tuple[lightrnn.Model, lightrnn.Model]:
@@ -201,6 +201,7 @@ def test_results_on_the_gpu_are_inputs_and_other_libraries_arrays(gpu: HostDevic
     np.testing.assert_array_equal(tensor.numpy(), wanted)
     del tensor
     gc.collect()
+    gpu.settle()
     with pytest.raises(AssertionError):
         gpu.view(place, 4)
 
