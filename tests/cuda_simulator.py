@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.build import load_function
-from lightrnn.cuda.kernels import simt
 from lightrnn.cuda.grid import SYNC_BYTES, Gpu, Launch
+from lightrnn.cuda.kernels import simt
 from lightrnn.cuda.launch import SYMBOLS, launch
 from lightrnn.graph import Array
 from lightrnn.kernels import interpreted
@@ -36,6 +36,7 @@ class _Block:
         self.failed = failed
         self.meeting = threading.Barrier(threads) if threads > 1 else None
         self.memory = np.full(shared // 4, np.nan, np.float32)
+        self.board = np.full(threads, np.nan, np.float32)
 
     def wait(self) -> None:
         if self.meeting is not None:
@@ -83,6 +84,7 @@ class _Task:
         self._place = {
             "thread": thread, "threads": one.block, "block": number, "blocks": one.grid,
             "wait": block.wait, "pause": block.pause, "memory": block.memory,
+            "board": block.board,
         }  # fmt: skip
 
     def __call__(self) -> None:
@@ -94,7 +96,7 @@ class _Task:
         except threading.BrokenBarrierError as error:
             if not self._block.failed.is_set():
                 self._errors.append(error)
-        except BaseException as error:  # noqa: BLE001  # a thread's error is raised by `simulate`
+        except BaseException as error:  # a thread's error is raised by `simulate`
             self._errors.insert(0, error)
             self._block.failed.set()
             if self._block.meeting is not None:
@@ -124,12 +126,10 @@ def _argument(kind: str, word: int) -> Any:
     return getattr(simt, name)(word)
 
 
-def run_kernel(
-    name: str, *args: Any, gpu: Gpu = GPU, sync: Array | None = None
-) -> tuple[Launch, ...]:
+def run_kernel(name: str, *args: Any, gpu: Gpu = GPU) -> tuple[Launch, ...]:
     """Run an instruction on arrays (passed by address), integers, floats and None (null).
 
-    sync: what takes the place of such an argument; new if not given. Returns the launches.
+    Returns the launches.
     """
     kinds = abi.KERNELS[name].kinds
     memory, words = interpreted.Memory(), list[int]()
@@ -143,9 +143,6 @@ def run_kernel(
             words.append(struct.unpack("<q", struct.pack("<d", arg))[0])
         else:
             words.append(int(arg))
-    for k, kind in enumerate(kinds):
-        if kind == "sync":
-            words[k] = memory.add(np.zeros(SYNC_BYTES // 8, np.int64) if sync is None else sync)
     launches = launch(name, words, gpu)
     if kinds[-1] == "tail":
         tail = np.array(words[len(kinds) - 1 :], np.int64)
@@ -169,18 +166,25 @@ def aligned(array: Array) -> Array:
     return copy
 
 
+def new_sync() -> Array:
+    """What kernels find at `sync` before their first launch."""
+    return aligned(np.zeros(SYNC_BYTES // 8, np.int64))
+
+
 class GpuEmitter(DirectEmitter):
     """An emitter that runs every call at once, on a simulated GPU."""
 
     target = "cuda"
 
-    def __init__(self, backend: str = "cuda", nth: int = 1) -> None:
+    def __init__(
+        self, backend: str = "cuda", nth: int = 1, gpu: Gpu = GPU, sync: Array | None = None
+    ) -> None:
         super().__init__(backend, nth)
         self.launched: list[Launch] = []
-        self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
+        self._gpu, self._sync = gpu, new_sync() if sync is None else sync
 
     def _filled_in(self, kind: str) -> Any:
         return self._sync if kind == "sync" else super()._filled_in(kind)
 
     def run(self, kernel: str, words: Sequence[Any]) -> None:
-        self.launched += run_kernel(kernel, *words)
+        self.launched += run_kernel(kernel, *words, gpu=self._gpu)

@@ -6,6 +6,9 @@ from lightrnn.record import Record
 
 SYNC_BYTES = 4 << 20
 """Memory at the `sync` argument: zeros at first, then the kernels' own from launch to launch."""
+EPOCH, LEFT, COUNTERS, TAGGED, TILES = 0, 16, 32, 4096, 4096 + (1 << 17)
+"""Where in its int64 words: the tag before a launch's first; how many blocks have left; counters,
+16 words apart; tagged words; tiles. See `kernels.persistent`."""
 
 
 class Gpu(Record):

@@ -126,7 +126,8 @@ def source_files() -> list[str]:
     kernels = os.path.join(_FOLDER, "kernels")
     names = sorted(name for name in os.listdir(kernels) if name.endswith(".py"))
     native = os.path.join(os.path.dirname(_FOLDER), "native", "abi.py")
-    own = [os.path.join(_FOLDER, name) for name in ("build.py", "launch.py")]
+    rules = sorted(n for n in os.listdir(_FOLDER) if n.startswith("launch") and n.endswith(".py"))
+    own = [os.path.join(_FOLDER, name) for name in ("build.py", "grid.py", *rules)]
     return [*(os.path.join(kernels, name) for name in names), *own, native]
 
 

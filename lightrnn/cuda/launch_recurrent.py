@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from lightrnn.cuda import launch_persistent
 from lightrnn.cuda.grid import Gpu, Launch, Symbol, spread
 from lightrnn.cuda.launch_gemm import product
+from lightrnn.cuda.launch_persistent import persistent
 from lightrnn.native import abi
 
 _CELLS = {
@@ -13,10 +15,9 @@ _CELLS = {
     "gru": ("gru_cell", "gru_reset"),
     "rnn": ("rnn_cell",),
 }
-SYMBOLS = tuple(
-    Symbol(name, "recurrent", kernel, ("step",))
-    for kernel, names in _CELLS.items()
-    for name in names
+SYMBOLS = (
+    *(Symbol(n, "recurrent", kernel, ("step",)) for kernel, names in _CELLS.items() for n in names),
+    *launch_persistent.SYMBOLS,
 )
 Arguments = Mapping[str, int]
 
@@ -132,5 +133,8 @@ def recurrent(kernel: str, a: Arguments, gpu: Gpu) -> tuple[Launch, ...]:
         return plan.cells(f"{kernel}_cell", 0, a["hidden"])
     if a["batch"] == 0:
         return ()
+    whole = persistent(kernel, a, gpu)
+    if whole is not None:
+        return (whole,)
     each = range(a["start"], a["start"] + a["steps"])
     return tuple(one for s in each for one in step(plan, a, s))

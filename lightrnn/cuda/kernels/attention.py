@@ -95,7 +95,7 @@ def _scores(q, k, scores, mask, mask_row, lows, highs, first, rows, keys, width,
             if i < rows:
                 dot = a if part == 0 else b if part == 1 else c if part == 2 else d
                 s = single(-_INFINITY)
-                if lows[i] <= place and place < highs[i]:
+                if lows[i] <= place < highs[i]:
                     s = _score(dot, mask, i * mask_row + first + j, scale, softcap, replace)
                 scores[i * width + j] = s
         item += threads()

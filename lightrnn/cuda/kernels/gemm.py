@@ -66,12 +66,14 @@ def finish(init, ldi, c, ldc, row, column, m, n, total):
         c[row * ldc + column] = total
 
 
-def _made(name: str, lines: list[str], scope: dict[str, Any]) -> Callable[..., Any]:
+def made(
+    name: str, lines: list[str], scope: dict[str, Any], module: str = __name__
+) -> Callable[..., Any]:
     """The function that lines of Python define."""
     text = "\n".join(lines) + "\n"
     exec(compile(text, f"<{name}>", "exec"), scope)
     function: Callable[..., Any] = scope[name]
-    function.__module__ = __name__
+    function.__module__ = module
     return function
 
 
@@ -138,7 +140,7 @@ def _make_tiles(size: int) -> Callable[..., Any]:
             f"    finish(begin, ldi, out, ldc, row + {place[0]}, column + {place[1]}, m, n,"
             f" c{r}_{j})"
         ]
-    return _made(name, lines, dict(_SCOPE))
+    return made(name, lines, dict(_SCOPE))
 
 
 def _make_rows(count: int) -> Callable[..., Any]:
@@ -182,7 +184,7 @@ def _make_rows(count: int) -> Callable[..., Any]:
         "        finish(begin, ldi, out, ldc, row + r, panel * 16 + j, m, n, total)",
         "        cell += threads()",
     ]
-    return _made(name, lines, dict(_SCOPE))
+    return made(name, lines, dict(_SCOPE))
 
 
 gemm_tile_64, gemm_tile_128 = _make_tiles(64), _make_tiles(128)

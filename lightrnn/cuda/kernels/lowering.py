@@ -98,12 +98,19 @@ def _register_threads() -> None:
         return context.get_dummy_value()
 
     register(simt.barrier, types.none, (), wait)
+    register(simt.other, types.float32, (types.float32, int), _other)
     register(simt.pause, types.none, (), lambda c, b, sig, a: c.get_dummy_value())
     register(simt.shared, POINTERS["f32"], (), _shared)
     register(
         simt.shared_ints, POINTERS["i32"], (),
         lambda c, b, sig, a: b.bitcast(_shared(c, b, sig, a), _I32.as_pointer()),
     )  # fmt: skip
+
+
+def _other(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    bit = b.trunc(_word(context, b, sig, args, 1), _I32)
+    text = "shfl.sync.bfly.b32 $0, $1, $2, 31, -1;"
+    return _assembly(b, text, "=f,f,r", _F32, [args[0], bit])
 
 
 def _shared(context: Any, b: Any, sig: Any, args: Any) -> Any:
@@ -259,6 +266,11 @@ def _register_words() -> None:
     )  # fmt: skip
 
 
+def _whole(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    wide = b.fpext(args[0], _F64) if sig.args[0] == types.float32 else args[0]
+    return _call(b, "__nv_double2ll_rz", _I64, [wide])
+
+
 def _register_numbers() -> None:
     def cast(kind: Any) -> Code:
         return lambda c, b, sig, a: c.cast(b, a[0], sig.args[0], kind)
@@ -273,11 +285,7 @@ def _register_numbers() -> None:
         simt.quotient, types.int64, (int, int),
         lambda c, b, sig, a: b.udiv(_word(c, b, sig, a, 0), _word(c, b, sig, a, 1)),
     )  # fmt: skip
-    for kind, suffix in ((types.float32, "float2ll_rz"), (types.float64, "double2ll_rz")):
-        register(
-            simt.whole, types.int64, (kind,),
-            lambda c, b, sig, a, name=f"__nv_{suffix}": _call(b, name, _I64, [a[0]]),
-        )  # fmt: skip
+    register(simt.whole, types.int64, (float,), _whole)
     libdevice = {
         simt.exp: "expf", simt.expm1: "expm1f", simt.log: "logf", simt.log1p: "log1pf",
         simt.sin: "sinf", simt.cos: "cosf", simt.tanh: "tanhf", simt.erf: "erff",

@@ -33,7 +33,7 @@ class Here(threading.local):
     """Where in a grid this Python thread is, while a kernel runs interpreted.
 
     wait: meets the other threads of the block. pause: lets other threads run. memory: the block's
-    shared memory.
+    shared memory. board: a place for each thread of the block.
     """
 
     thread: int = 0
@@ -43,6 +43,7 @@ class Here(threading.local):
     wait: Callable[[], object] = staticmethod(lambda: None)
     pause: Callable[[], object] = staticmethod(lambda: None)
     memory: Any = None
+    board: Any = None
 
 
 HERE = Here()
@@ -75,6 +76,18 @@ def blocks() -> int:
 def barrier() -> None:
     """Wait for all threads of the block; what they wrote before is seen after."""
     HERE.wait()
+
+
+def other(x: Any, bit: int) -> Any:
+    """x of the thread whose number differs in `bit`, a power of two below 32.
+
+    All threads of the block call it together; their number is a multiple of 2 * bit.
+    """
+    HERE.board[HERE.thread] = x
+    HERE.wait()
+    found = HERE.board[HERE.thread ^ bit]
+    HERE.wait()
+    return found
 
 
 def shared() -> Any:
@@ -255,10 +268,8 @@ def as_float(bits: int) -> float:
 
 
 def whole(x: Any) -> int:
-    """A float cut to an int64; 0 for NaN, and some int64 for what is out of range."""
-    if x != x:
-        return 0
-    return int(max(-(2.0**63), min(2.0**63 - 1024.0, float(x))))
+    """A float cut to an int64; some int64 for NaN, and for what is out of range."""
+    return int(max(-(2.0**63), min(2.0**63 - 1024.0, float(x)))) if x == x else -(2**63)
 
 
 def quotient(n: int, d: int) -> int:

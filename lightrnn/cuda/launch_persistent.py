@@ -1,0 +1,103 @@
+"""Launches of recurrent layers that do a whole sequence at once: how it is split over blocks.
+
+Times are estimates in clocks of one multiprocessor, to choose between splits, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lightrnn.cuda.grid import COUNTERS, SYNC_BYTES, TAGGED, TILES, Gpu, Launch, Symbol, ceil
+from lightrnn.record import Record
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+FORMS = {1: (1, 1), 8: (8, 1), 32: (8, 4)}
+"""Rows of a tile: how many of them a thread multiplies, and how many threads share them."""
+EXTRA = ("units", "groups", "fold")
+_THREADS = {1: 256, 8: 384, 32: 384}
+SYMBOLS = tuple(
+    Symbol(f"{cell}_{rows}", "persistent", cell, EXTRA, threads=_THREADS[rows], hot=True)
+    for cell in GATES
+    for rows in FORMS
+)
+_FEWEST_STEPS = 3
+"""Steps from which on keeping the weights pays for loading them."""
+_UNITS = (1, 2, 4, 8, 16, 32, 64)
+_WARP = 32
+_TAGGED_CLOCKS, _COUNTED_CLOCKS = 1300, 2200
+"""From a block's state to all others': by tagged words, and by a counter."""
+_FMA, _SHARED, _L2 = 128, 128, 24
+"""Multiply-adds, bytes of shared memory and bytes of L2 that a multiprocessor does in a clock."""
+
+
+class Split(Record):
+    """How a layer is split: rows of a tile, units of a block, groups of tiles, threads, bytes."""
+
+    rows: int
+    units: int
+    slices: int
+    groups: int
+    threads: int
+    fold: int
+    shared: int
+    clocks: float
+
+
+def persistent(cell: str, a: Mapping[str, int], gpu: Gpu) -> Launch | None:
+    """The launch of a whole sequence; None where a layer does not fit, or would not gain."""
+    if a["steps"] < _FEWEST_STEPS or a.get("projection") or not a.get("after", 1):
+        return None
+    splits = [s for rows in FORMS for s in _splits(cell, rows, a, gpu)]
+    if not splits:
+        return None
+    best = min(splits, key=lambda s: s.clocks)
+    grid = a["directions"] * best.slices * best.groups
+    extra = (best.units, best.groups, best.fold)
+    symbol = f"{cell}_{best.rows}"
+    return Launch(symbol, grid, best.threads, best.shared, cooperative=True, extra=extra)
+
+
+def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu) -> Iterator[Split]:
+    """All that fit a GPU, for tiles of so many rows."""
+    hidden, directions = a["hidden"], a["directions"]
+    tiles = ceil(a["batch"], rows)
+    if not _fits_sync(rows, directions * tiles, hidden):
+        return
+    for units in _UNITS:
+        quads, share = units // 4 if cell == "rnn" else units, FORMS[rows][1]
+        slices = ceil(hidden, units)
+        most = min(_THREADS[rows], gpu.threads * 2 if rows > 1 else gpu.threads)
+        parts = most // max(quads * share, 1)
+        groups = min(tiles, gpu.multiprocessors // (directions * slices))
+        if quads == 0 or parts == 0 or groups == 0 or units >= 2 * hidden > 8:
+            continue
+        threads = parts * quads * share
+        fold = max(min(_WARP, threads) // (quads * share), 1)
+        turns = ceil(tiles, groups)
+        states = turns * rows * units * (2 if cell == "lstm" else 1)
+        sums = parts // fold * rows * quads * 4
+        kept = hidden * quads * 4
+        stage = hidden + hidden % 2 if rows == 1 else 0
+        shared = 4 * (kept + sums + rows * units * GATES[cell] + states + stage)
+        if shared <= gpu.shared_per_block:
+            clocks = turns * _clocks(rows, hidden, quads)
+            yield Split(rows, units, slices, groups, threads, fold, shared, clocks)
+
+
+def _clocks(rows: int, hidden: int, quads: int) -> float:
+    """One step of one tile."""
+    products = hidden * quads * 4 * rows / _FMA
+    weights = hidden * quads * 16 / _SHARED
+    if rows == 1:
+        return _TAGGED_CLOCKS + max(products, weights * 1.25)
+    states = hidden * rows * 4 / _L2
+    return _COUNTED_CLOCKS + max(products, weights, states)
+
+
+def _fits_sync(rows: int, tiles: int, hidden: int) -> bool:
+    """Whether states of so many tiles, of all directions, have room at `sync`."""
+    if COUNTERS + 16 * tiles > TAGGED:
+        return False
+    if rows == 1:
+        return tiles * 2 * (hidden + hidden % 2) <= TILES - TAGGED
+    return 4 * tiles * 2 * hidden * rows <= SYNC_BYTES - 8 * TILES
