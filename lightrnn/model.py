@@ -13,7 +13,7 @@ from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
-from lightrnn.errors import DeviceError, GraphError, InputError, UnsupportedError
+from lightrnn.errors import DeviceError, GraphError, InputError, NativeError, UnsupportedError
 from lightrnn.format import ModelFile, contents, read
 from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
@@ -114,7 +114,7 @@ class Model:
 
     def run(
         self,
-        inputs: Mapping[str, Array],
+        inputs: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         graph: str | None = None,
         stream: Any = None,
@@ -139,7 +139,7 @@ class Model:
             signature = self._signature(graph or self.graphs[0], outputs)
         return signature.run(inputs) if stream is None else signature.run_on(stream, inputs)
 
-    def __call__(self, *inputs: Array, stream: Any = None) -> Array | tuple[Array, ...]:
+    def __call__(self, *inputs: Any, stream: Any = None) -> Array | tuple[Array, ...]:
         """Run the first graph on inputs in order; its outputs in order, a single one by itself."""
         signature = self._main
         if len(inputs) != len(signature.inputs):
@@ -235,7 +235,8 @@ def _gpu(device: str) -> Device | None:
     if device == "cpu":
         return None
     kind, _, number = device.partition(":")
-    if kind not in ("cuda", "auto") or (number and (kind == "auto" or not number.isdecimal())):
+    numbered = kind == "cuda" and number.isascii() and number.isdecimal()
+    if device not in ("cuda", "auto") and not numbered:
         raise UnsupportedError(
             f"device {device!r} is not supported, expected 'cpu', 'cuda', 'cuda:N' or 'auto'"
         )
@@ -243,7 +244,7 @@ def _gpu(device: str) -> Device | None:
 
     try:
         return open_device(int(number or 0))
-    except DeviceError:
+    except (DeviceError, NativeError):
         if kind == "auto":
             return None
         raise
@@ -280,8 +281,9 @@ class _Signature:
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs for inputs that are checked first, whatever their types and shapes."""
         arrays = self.checked(feeds)
+        results: Sequence[Any]
         if self._executor is None:
-            results: Sequence[Any] = run_on_numpy(self.prepared, arrays)
+            results = run_on_numpy(self.prepared, arrays)
         else:
             plan = self.prepared.plan(tuple(a.shape for a in arrays))
             results = self._executor.run(plan, arrays)
@@ -413,7 +415,7 @@ class Stream:
         other._began = self._began
         return other
 
-    def step(self, inputs: Mapping[str, Array], stream: Any = None) -> dict[str, Array]:
+    def step(self, inputs: Mapping[str, Any], stream: Any = None) -> dict[str, Array]:
         """The outputs, states apart, for the next piece, which may be of any number of steps.
 
         inputs: those of the model but for states. Inputs that are not along time are given with
@@ -428,7 +430,7 @@ class Stream:
         return self._checked(inputs, (self._pieces.signature.own_stream(stream),))
 
     def _checked(
-        self, inputs: Mapping[str, Array], on: tuple[StreamOnGpu, ...] = ()
+        self, inputs: Mapping[str, Any], on: tuple[StreamOnGpu, ...] = ()
     ) -> dict[str, Array]:
         """A step of checked inputs. on: the caller's stream of the GPU, if there is one."""
         arrays = self._pieces.signature.checked(inputs, *on)
@@ -446,14 +448,14 @@ class Stream:
         pieces, shapes = self._pieces, tuple(a.shape for a in arrays)
         given = [*arrays, *pieces.streamed.zeros(shapes)]
         prepared = pieces.signature.prepared
+        results: Sequence[Any]
         if self._executor is None:
-            results: Sequence[Any] = run_on_numpy(prepared, given)
+            results = run_on_numpy(prepared, given)
         else:
             plan = prepared.plan(tuple(a.shape for a in given))
             results = self._executor.run(plan, given, *on)
         made: dict[str, Any] = dict(zip(prepared.graph.outputs, results, strict=True))
-        states: list[Any] = [made[output] for output in pieces.later.carried.values()]
-        self._session.begin(states)
+        self._session.begin([made[output] for output in pieces.later.carried.values()])
         self._began = shapes
         return {name: made[name] for name in pieces.streamed.outputs}
 

@@ -2,7 +2,7 @@
 
 A stream does nothing until somebody waits for it, so that a result read too early is seen; memory
 is filled with NaNs when it is made and freed, and every address must lie in memory that lives.
-Kernels are those of the native library, whose arguments are the same.
+Kernels are those of the native library, whose arguments are the same, or the GPU's, interpreted.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import weakref
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lightrnn.cuda.interface import Stream, Work
+from lightrnn.cuda.kernels import simt
+from lightrnn.cuda.launch import launch
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.errors import DeviceError, DeviceMemoryError
 from lightrnn.graph import Array
+from lightrnn.kernels import interpreted
 from lightrnn.native import abi, library
+from tests.cuda_simulator import GPU, simulate
 
 POISON = 0xFF
 """Bytes of NaNs, of -1 and of numbers out of range."""
@@ -38,8 +43,8 @@ class HostStream:
         self.lock = threading.RLock()
 
     def put(self, work: Callable[[], None]) -> None:
-        with self.lock:
-            (self.waiting if self.recorded is None else self.recorded).append(work)
+        # Without the lock: memory may be freed in the middle of anything.
+        (self.waiting if self.recorded is None else self.recorded).append(work)
 
     def drain(self) -> None:
         with self.lock:
@@ -48,14 +53,14 @@ class HostStream:
 
 
 class HostMemory:
-    """Memory that ends with the object."""
+    """Memory that is freed on its stream, after its users' work, when the object ends."""
 
-    def __init__(self, device: HostDevice, nbytes: int) -> None:
+    def __init__(self, device: HostDevice, nbytes: int, stream: Any) -> None:
         self.bytes = aligned_bytes(nbytes)
         self.bytes[:] = POISON
         self.address, self.nbytes = address(self.bytes), nbytes
-        self._device = device
-        self.users: list[Stream | None] = []
+        self._device, self._stream = device, stream
+        self.users: list[Any] = []
         device.known(self.bytes)
 
     def used_by(self, stream: Stream | None) -> None:
@@ -63,7 +68,10 @@ class HostMemory:
 
     def __del__(self) -> None:
         if hasattr(self, "users"):
-            self._device.release(self.bytes)
+            for user in self.users:
+                if user is not None:
+                    self._stream.put(user.drain)
+            self._device.release(self.bytes, self._stream)
 
 
 class HostDevice:
@@ -81,7 +89,7 @@ class HostDevice:
         self._numbers = itertools.count(16)
         self._streams: weakref.WeakValueDictionary[int, HostStream] = weakref.WeakValueDictionary()
         self._default = [self._made(number) for number in (1, 2)]
-        self._places: list[tuple[int, int]] = []
+        self.places: list[tuple[int, int]] = []
         self._pinned: list[Array] = []
         self._active = threading.local()
         self._lock = threading.RLock()
@@ -90,23 +98,29 @@ class HostDevice:
 
     def known(self, memory: Array) -> None:
         with self._lock:
-            self._places.append((address(memory), len(memory)))
-            self._places.sort()
+            self.places.append((address(memory), len(memory)))
+            self.places.sort()
 
-    def release(self, memory: Array) -> None:
+    def release(self, memory: Array, stream: Any) -> None:
+        self.used -= len(memory)
+        stream.put(partial(self._free, memory))
+
+    def _free(self, memory: Array) -> None:
+        with self._lock:
+            self.places.remove((address(memory), len(memory)))
+        memory[:] = POISON
+
+    def settle(self) -> None:
+        """Let all streams do what is left."""
         for stream in list(self._streams.values()):
             stream.drain()
-        with self._lock:
-            self._places.remove((address(memory), len(memory)))
-            self.used -= len(memory)
-        memory[:] = POISON
 
     def view(self, place: int, nbytes: int) -> Array:
         """Memory that lives, at an address."""
         with self._lock:
-            k = bisect_right(self._places, (place, 2**62)) - 1
+            k = bisect_right(self.places, (place, 2**62)) - 1
             assert k >= 0, "no such address"
-            start, size = self._places[k]
+            start, size = self.places[k]
         assert start <= place <= place + nbytes <= start + size, "outside all memory"
         return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(place))
 
@@ -136,7 +150,7 @@ class HostDevice:
             if self.used + nbytes > self.room:
                 raise DeviceMemoryError(f"out of memory: {nbytes} bytes asked for")
             self.used += nbytes
-        return HostMemory(self, nbytes)
+        return HostMemory(self, nbytes, stream)
 
     def pinned(self, nbytes: int) -> Array:
         self._asked("pinned")
@@ -182,9 +196,7 @@ class HostDevice:
 
     def order(self, before: Any, after: Any) -> None:
         self._asked("order")
-        with before.lock:
-            count = len(before.waiting)
-            marks = list(before.waiting[:count])
+        marks = list(before.waiting)
 
         def wait() -> None:
             with before.lock:
@@ -198,39 +210,42 @@ class HostDevice:
         stream.drain()
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
-        signature = abi.KERNELS[kernel]
-        for word, kind in zip(words, signature.kinds, strict=False):
-            if word and kind in (*abi.POINTERS, "status", "sync"):
+        kinds = abi.KERNELS[kernel].kinds
+        for k, (word, kind) in enumerate(zip(words, kinds, strict=False)):
+            outside = (kernel, k) == ("copy_strided", 0)  # perhaps an array of a caller's
+            if word and kind in (*abi.POINTERS, "status", "sync") and not outside:
                 self.view(word, 0)
-        if signature.kinds[-1] == "tail":
-            self.view(tail, 8 * (len(words) - len(signature.kinds) + 1))
-        return self._launch(kernel, list(words), tail)
+        fixed = len(kinds) - (kinds[-1] == "tail")
+        if fixed < len(kinds):
+            self.view(tail, 8 * (len(words) - fixed))
+        run = self.program(kernel, list(words), fixed, tail)
 
-    def _launch(self, kernel: str, words: list[int], tail: int) -> Work:
+        def launch(stream: Any) -> None:
+            self._asked(kernel)
+            stream.put(run)
+
+        return launch
+
+    def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
+        """What runs a kernel. words: its arguments, those from `fixed` on also lying at `tail`."""
         kernels = library.load()
         assert kernels is not None
         entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
             kernels.addresses[kernel]
         )
-        fixed = len(abi.KERNELS[kernel].kinds) - 1
 
-        def launch(stream: Any) -> None:
-            self._asked(kernel)
+        def run() -> None:
+            args = np.array(words, np.int64)
+            if tail:
+                args[fixed:] = self.view(tail, 8 * (len(words) - fixed)).view(np.int64)
+            entry(address(args), 0, 1)
 
-            def run() -> None:
-                args = np.array(words, np.int64)
-                if tail:
-                    args[fixed:] = self.view(tail, 8 * (len(words) - fixed)).view(np.int64)
-                entry(address(args), 0, 1)
-
-            stream.put(run)
-
-        return launch
+        return run
 
     def capture(self, record: Work) -> Work:
         self._asked("capture")
-        recorder = HostStream(-1)
-        recorder.recorded = works = []
+        recorder, works = HostStream(-1), list[Callable[[], None]]()
+        recorder.recorded = works
         record(recorder)
 
         def replay(stream: Any) -> None:
@@ -239,3 +254,25 @@ class HostDevice:
                 stream.put(work)
 
         return replay
+
+
+class SimulatedDevice(HostDevice):
+    """A GPU of host memory that runs the GPU's own kernels, as Python."""
+
+    def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
+        launches = launch(kernel, words, GPU)
+        given = [*words[:fixed], tail] if tail else words
+
+        def run() -> None:
+            memory = interpreted.Memory()
+            for start, size in self.places:
+                memory.add(self.view(start, size))
+            before = interpreted.MEMORY
+            interpreted.MEMORY = simt.MEMORY = memory  # type: ignore[attr-defined]
+            try:
+                for one in launches:
+                    simulate(one, given)
+            finally:
+                interpreted.MEMORY = simt.MEMORY = before  # type: ignore[attr-defined]
+
+        return run

@@ -1,6 +1,7 @@
-"""Models on an NVIDIA GPU: `lightrnn.load(path, device="cuda")`.
+"""The GPU backend: plans of the engine, run by kernels compiled ahead of time for NVIDIA GPUs.
 
-DeviceArray is what a run gives where an input lies on the GPU.
+`lightrnn.load(path, device="cuda")` uses it. DeviceArray is what a run gives where an input lies on
+the GPU.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from lightrnn.engine.plan import Instruction, NativeStep, Place, Plan
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.copying import row_major
+from lightrnn.record import Record
 
 _STATUS_BYTES = 64
 
@@ -95,12 +96,13 @@ class Frame:
         self.plan, self.device = plan, arena.device
         self.status, self.base = arena.status, arena.base
         self._addresses = Addresses(plan.alive, constants)
-        tails = _Tails(arena, plan)
-        works = [self._work(i, arena, tails) if i.kernel else None for i in plan.instructions]
-        tails.upload()
-        self._memories = [*self._addresses.memories.values(), tails.memory]
-        for memory in self._memories:
-            memory.used_by(arena.stream)
+        words = _Words()
+        unbound = [self._unbound(i, arena, words) for i in plan.instructions]
+        memory = words.upload(arena)
+        works = [None if one is None else one.bound(self.device, memory) for one in unbound]
+        self._memories = [*self._addresses.memories.values(), memory]
+        for used in self._memories:
+            used.used_by(arena.stream)
         self.fails = any(map(may_fail, plan.instructions))
         self._place_ports(plan, arena)
         self.compute = _all(works)
@@ -118,20 +120,25 @@ class Frame:
             start += rounded(ports[-1].nbytes)
         self.inputs, self.outputs = ports[: len(plan.inputs)], ports[len(plan.inputs) :]
 
-    def _work(self, instruction: Instruction, arena: CudaArena, tails: _Tails) -> Work:
-        words, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
+    def _unbound(
+        self, instruction: Instruction, arena: CudaArena, words: _Words
+    ) -> _Unbound | None:
+        """An instruction with its addresses resolved; None for the place of a host step."""
+        if not instruction.kernel:
+            return None
+        args, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
         places = set(instruction.places)
         for k, kind in enumerate(kinds):
             if k in places:
-                words[k] += arena.base
-            elif kind in abi.POINTERS and words[k]:
-                words[k] = self._addresses[words[k]]
+                args[k] += self.base
+            elif kind in abi.POINTERS and args[k]:
+                args[k] = self._addresses[args[k]]
             elif kind == "status":
-                words[k] = address(arena.status)
+                args[k] = address(self.status)
             elif kind == "sync":
-                words[k] = arena.sync
-        tail = tails.add(words[len(kinds) - 1 :]) if kinds[-1] == "tail" else 0
-        return self.device.calls(instruction.kernel, words, tail)
+                args[k] = arena.sync
+        tail = words.add(args[len(kinds) - 1 :]) if kinds[-1] == "tail" else None
+        return _Unbound(instruction.kernel, args, tail)
 
     def download(self, port: Port, stream: Stream) -> None:
         """Bring an output to its place in pinned memory."""
@@ -169,25 +176,37 @@ class Frame:
         return np.array(port.staged if port.known is None else port.known)
 
 
-class _Tails:
-    """The tails of all instructions of a plan, in one piece of GPU memory."""
+class _Unbound(Record):
+    """A call whose tail is known by its place among a frame's words, None without one."""
 
-    def __init__(self, arena: CudaArena, plan: Plan) -> None:
-        self._arena = arena
+    kernel: str
+    args: list[int]
+    tail: int | None
+
+    def bound(self, device: Device, words: Memory) -> Work:
+        """What launches it. words: the memory that holds the frame's words."""
+        tail = 0 if self.tail is None else words.address + 8 * self.tail
+        return device.calls(self.kernel, self.args, tail)
+
+
+class _Words:
+    """The tails of a frame's instructions: int64 in one piece of GPU memory."""
+
+    def __init__(self) -> None:
         self._words = array("q")
-        most = sum(len(i.args) for i in plan.instructions)
-        self.memory = arena.device.allocate(8 * max(most, 1), arena.stream)
 
     def add(self, words: Sequence[int]) -> int:
-        """Their address on the GPU."""
-        at = self.memory.address + 8 * len(self._words)
+        """Their place among all words."""
         self._words.extend(words)
-        return at
+        return len(self._words) - len(words)
 
-    def upload(self) -> None:
+    def upload(self, arena: CudaArena) -> Memory:
+        """All words, on the GPU."""
+        memory = arena.device.allocate(8 * max(len(self._words), 1), arena.stream)
         if self._words:
-            device, stream = self._arena.device, self._arena.stream
-            device.upload(self.memory.address, np.array(self._words, np.int64), stream)
+            words = np.array(self._words, np.int64)
+            arena.device.upload(memory.address, words, arena.stream)
+        return memory
 
 
 class CudaArena:
@@ -202,11 +221,15 @@ class CudaArena:
         self.stream = device.stream()
         self.frames: dict[Plan, Frame] = {}
         self.calls: dict[Hashable, Callable[..., Results]] = {}
-        self._sync = device.allocate(SYNC_BYTES, self.stream)
-        self.sync = self._sync.address
-        device.clear(self.sync, SYNC_BYTES, self.stream)
         self._memory: Memory | None = None
+        self._sync: Memory | None = None
         self._take_pinned(_STATUS_BYTES)
+
+    def close(self) -> None:
+        """Give its memory back; it is not used again."""
+        self.frames.clear()
+        self.calls.clear()
+        self._memory = self._sync = None
 
     def _take_pinned(self, nbytes: int) -> None:
         self.pinned = self.device.pinned(nbytes)
@@ -216,6 +239,14 @@ class CudaArena:
     def base(self) -> int:
         """The address of arena offset 0."""
         return 0 if self._memory is None else self._memory.address
+
+    @property
+    def sync(self) -> int:
+        """The address of what kernels whose blocks wait for each other count in."""
+        if self._sync is None:
+            self._sync = self.device.allocate(SYNC_BYTES, self.stream)
+            self.device.clear(self._sync.address, SYNC_BYTES, self.stream)
+        return self._sync.address
 
     @property
     def nbytes(self) -> int:

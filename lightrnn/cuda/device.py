@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightrnn.cuda.arena import as_float
-from lightrnn.cuda.grid import Gpu
+from lightrnn.cuda.grid import Gpu, Launch
 from lightrnn.cuda.image import find_image
 from lightrnn.cuda.interface import Stream, Work
 from lightrnn.cuda.launch import SYMBOLS, launch
@@ -70,7 +70,8 @@ class CudaDevice:
             multiprocessors=int(properties.multiprocessor_count),
             shared_per_block=int(properties.max_shared_memory_per_block_optin),
         )
-        self._image = find_image((int(capability[0]), int(capability[1])))
+        self.capability = int(capability[0]), int(capability[1])
+        self.image = find_image(self.capability)
         self._kernels: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
         self._lock = threading.RLock()
@@ -204,8 +205,8 @@ class CudaDevice:
                 shmem_size=one.shared,
                 is_cooperative=one.cooperative,
             )
-            args = _arguments(SYMBOLS[one.symbol].kernel, one.words or words, tail)
-            bound.append((config, self._kernel(one.symbol, one.shared), (*args, *one.extra)))
+            args = _arguments(one, words, tail)
+            bound.append((config, self._kernel(one.symbol, one.shared), args))
 
         def run(stream: Any) -> None:
             for config, function, values in bound:
@@ -231,7 +232,7 @@ class CudaDevice:
     def _loaded(self, symbol: str) -> Any:
         from cuda.core import ObjectCode
 
-        code, kind = self._image.code(symbol)
+        code, kind = self.image.code(symbol)
         make = ObjectCode.from_cubin if kind == "cubin" else ObjectCode.from_ptx
         return self.guarded(lambda: make(code).get_kernel(symbol))
 
@@ -252,15 +253,16 @@ class CudaDevice:
         return replay
 
 
-def _arguments(kernel: str, words: Sequence[int], tail: int) -> list[int | float]:
-    """A kernel's arguments as cuda.core passes them: int64 and float64, addresses as integers."""
+def _arguments(one: Launch, words: Sequence[int], tail: int) -> list[int | float]:
+    """Arguments as cuda.core passes them: int64 and float64, addresses as integers."""
     args: list[int | float] = []
-    for k, kind in enumerate(abi.KERNELS[kernel].kinds):
+    given = words if one.words is None else one.words
+    for k, kind in enumerate(abi.KERNELS[SYMBOLS[one.symbol].kernel].kinds):
         if kind == "tail":
             args.append(tail)
         else:
-            args.append(as_float(words[k]) if kind == "float" else words[k])
-    return args
+            args.append(as_float(given[k]) if kind == "float" else given[k])
+    return [*args, *one.extra]
 
 
 _OPEN: weakref.WeakSet[CudaDevice] = weakref.WeakSet()

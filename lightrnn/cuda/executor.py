@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -116,14 +117,15 @@ class CudaExecutor:
         return found
 
     def _with_room(self, make: Callable[[], Any]) -> Any:
-        """What `make` gives, tried again without the idle arenas where memory is short."""
+        """What `make` gives; where memory is short, tried again without what nobody uses."""
         try:
             return make()
         except DeviceMemoryError:
-            if not self._arenas:
-                raise
-            self._arenas.clear()
-            return make()
+            pass
+        while self._arenas:
+            self._arenas.pop().close()
+        gc.collect()  # models that are gone may be held by cycles
+        return make()
 
     # One run
 

@@ -44,7 +44,7 @@ class CudaSession:
         self._frame = None
         self._states = [s if isinstance(s, DeviceArray) else np.array(s) for s in states]
 
-    def states(self) -> list[Array | DeviceArray]:
+    def states(self) -> list[Any]:
         """Copies of the states."""
         if self._frame is None:
             return [state.copy() for state in self._states]
