@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import threading
-import weakref
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -87,7 +86,7 @@ class HostDevice:
         self.counts: Counter[str] = Counter()
         self.failing: str | None = None
         self._numbers = itertools.count(16)
-        self._streams: weakref.WeakValueDictionary[int, HostStream] = weakref.WeakValueDictionary()
+        self._streams: dict[int, HostStream] = {}
         self._default = [self._made(number) for number in (1, 2)]
         self.places: list[tuple[int, int]] = []
         self._pinned: list[Array] = []

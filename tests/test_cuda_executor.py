@@ -15,7 +15,7 @@ import torch
 from lightrnn_converters import convert_onnx
 
 import lightrnn
-from lightrnn.cuda import DeviceArray, device
+from lightrnn.cuda import DeviceArray, arena, device
 from lightrnn.cuda.executor import CudaExecutor
 from lightrnn.errors import DataError, DeviceError, DeviceMemoryError, InputError
 from lightrnn.format import ModelFile, dumps
@@ -147,6 +147,16 @@ def test_a_tail_takes_what_lies_on_the_gpu(gpu: HostDevice) -> None:
         found = model.run({"x": given})
         for name, wanted in cpu.run({"x": x}).items():
             np.testing.assert_array_equal(np.asarray(found[name]), wanted)
+
+
+def test_large_arrays_are_copied_directly(gpu: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "MOST_PINNED", 1000)
+    cpu, model = pair(recurrent_graph("LSTM", 16, lengths=True))
+    for k in range(4):
+        feeds = {"x": sequence(9, 2, 16, k)[::-1], "lengths": np.array([9, k], np.int32)}
+        np.testing.assert_array_equal(model.run(feeds)["y"], cpu.run(feeds)["y"])
+    small = {"x": sequence(1, 1, 16), "lengths": np.array([1], np.int32)}
+    np.testing.assert_array_equal(model.run(small)["y"], cpu.run(small)["y"])
 
 
 # Arrays on the GPU
@@ -399,10 +409,10 @@ def test_idle_memory_is_given_up_before_a_run_fails(gpu: HostDevice) -> None:
     assert isinstance(executor, CudaExecutor)
     model(np.ones((5, 4), np.float32))
     idle = [executor.new_arena() for _ in range(2)]
-    for arena in idle:
-        executor.frame(arena, model.plan({"x": (100, 100)}))
+    for one in idle:
+        executor.frame(one, model.plan({"x": (100, 100)}))
     executor._arenas[:0] = idle
-    del idle, arena
+    del idle, one
     gpu.room = gpu.used + 1000
     x = np.ones((120, 100), np.float32)
     np.testing.assert_array_equal(model(x), cpu(x))

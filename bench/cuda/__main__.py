@@ -57,20 +57,21 @@ class Part:
     def __init__(self, name: str, seed: int, until: float) -> None:
         self._name, self._seed, self._until = name, seed, until
         self.results: list[dict[str, Any]] = []
-        self.left = 0
-        """Tasks that did not get their turn; 1 stands for any number that is not known."""
+        self._count = 0
+
+    @property
+    def left(self) -> int:
+        """Tasks that did not get their turn."""
+        return max(self._count - len(self.results), 0)
 
     def run(self) -> None:
-        first = 0
-        while time.monotonic() < self._until:
+        first, ended = 0, False
+        while time.monotonic() < self._until and not ended:
             last, ended = self._run_from(first)
-            if ended:
-                return
             first = last + 1
-        self.left = max(self.left, 1)
 
     def _run_from(self, first: int) -> tuple[int, bool]:
-        """Let a worker go on from a task; the last that it began, and whether all are done."""
+        """Let a worker go on from a task; the last that it began, and whether that is the end."""
         command = [sys.executable, "-m", "bench.cuda.worker", self._name, str(self._seed)]
         number, name = first - 1, "starting"
         with subprocess.Popen([*command, str(first)], stdout=subprocess.PIPE, text=True) as process:
@@ -78,16 +79,17 @@ class Part:
                 if line is None or time.monotonic() > self._until:
                     process.kill()
                     if line is None:
-                        self._take(number + (number < first), name, "hangs")
+                        self._take(max(number, first), name, "hangs")
                     return max(number, first), False
+                if line["state"] == "tasks":
+                    self._count = line["number"]
+                    continue
                 number, name = line["number"], line["name"]
                 if line["state"] != "begins":
                     self._take(number, name, line["state"], line["result"])
         if process.returncode not in (0, 3):
-            begun = self.results[-1]["number"] if self.results else -1
-            if number > begun or number < first:
-                self._take(max(number, first), name, f"ended with status {process.returncode}")
-        return max(number, first), process.returncode == 0
+            self._take(max(number, first), name, f"ended with status {process.returncode}")
+        return number, process.returncode == 0 or number < first
 
     def _take(self, number: int, name: str, state: str, result: Any = None) -> None:
         self.results.append({"number": number, "name": name, "state": state, "result": result})

@@ -34,7 +34,8 @@ def _steps(timings: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     return [
         "| one streamed step of an LSTM, H | µs, p10 | p50 | p90 |", "| --- | --- | --- | --- |",
-        *(f"| {r['hidden']} | {r['p10']:.1f} | {r['p50']:.1f} | {r['p90']:.1f} |" for r in rows), "",
+        *(f"| {r['hidden']} | {r['p10']:.1f} | {r['p50']:.1f} | {r['p90']:.1f} |" for r in rows),
+        "",
     ]  # fmt: skip
 
 

@@ -6,12 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import lightrnn
-from bench.cuda.models import GATES, layer_file, weights_of
+from bench.cuda.models import GATES, layer_file
 from lightrnn.cuda.executor import CudaExecutor
 
 ROUNDS = 5
@@ -153,35 +154,18 @@ def step_times(hidden: int) -> dict[str, Any]:
     return {"hidden": hidden, "p10": low, "p50": middle, "p90": high}
 
 
-def agreement(op: str, hidden: int) -> float:
-    """The largest difference from torch's own results in float64, over the largest result."""
-    import torch
-
-    given = weights_of(op, hidden)
-    order = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}[op]
-
-    def turned(array: Any) -> Any:
-        blocks = array.reshape(GATES[op], hidden, -1)[order]
-        return torch.from_numpy(blocks.reshape(array.shape).astype(np.float64))
-
-    layer = getattr(torch.nn, op)(hidden, hidden).double()
-    both = given["B"][0].reshape(2, -1)
-    with torch.no_grad():
-        for name, value in zip(
-            ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"),
-            (given["W"][0], given["R"][0], both[0], both[1]), strict=True,
-        ):  # fmt: skip
-            getattr(layer, name).copy_(turned(value))
-        x = _input(Cell(op, hidden, 3, 40))
-        wanted = layer(torch.from_numpy(x.astype(np.float64)))[0].numpy()
-    found = lightrnn.load(layer_file(op, hidden), device="cuda").run({"x": x})["y"][:, 0]
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
-
-
 def tasks() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Everything that is timed by name, in order."""
     rates = limits()
     for hidden in (256, 512, 1024):
-        yield f"streamed step, H {hidden}", lambda h=hidden: {"step": step_times(h)}
+        yield f"streamed step, H {hidden}", partial(_step, hidden)
     for cell in cells():
-        yield str(cell), lambda c=cell: {"cell": measure(c, rates)}
+        yield str(cell), partial(_cell, cell, rates)
+
+
+def _step(hidden: int) -> dict[str, Any]:
+    return {"step": step_times(hidden)}
+
+
+def _cell(cell: Cell, rates: dict[str, float]) -> dict[str, Any]:
+    return {"cell": measure(cell, rates)}

@@ -26,7 +26,9 @@ def tasks(part: str, seed: int) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def main() -> None:
     part, seed, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    for number, (name, work) in enumerate(tasks(part, seed)):
+    every = list(tasks(part, seed))
+    say(len(every), "", "tasks")
+    for number, (name, work) in enumerate(every):
         if number < first:
             continue
         say(number, name, "begins")

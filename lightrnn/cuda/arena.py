@@ -22,6 +22,8 @@ from lightrnn.ops.copying import row_major
 from lightrnn.record import Record
 
 _STATUS_BYTES = 64
+MOST_PINNED = 1 << 26
+"""Bytes of a run's inputs and outputs that go through pinned memory; more are copied directly."""
 
 
 class Recorded:
@@ -46,24 +48,29 @@ class Recorded:
 
 
 class Port:
-    """An input or output of a plan. at: where it lies on the GPU. staged: its place in pinned
-    memory. known: its value, where that does not depend on the run (then it lies nowhere).
+    """An input or output of a plan.
+
+    at: where it lies on the GPU. known: its value, where that does not depend on the run (then it
+    lies nowhere). staged: its place in pinned memory, if it goes through that.
     """
 
-    __slots__ = ("at", "known", "nbytes", "place", "staged")
+    __slots__ = ("at", "known", "nbytes", "shape", "staged", "type")
 
-    def __init__(self, place: Place, base: int, staging: Array) -> None:
-        self.place, self.known = place, place.array
-        self.at = base + place.offset
-        self.nbytes = place_bytes(place)
-        self.staged = staging[: self.nbytes].view(place.type.dtype).reshape(place.type.sizes)
+    def __init__(self, place: Place, base: int) -> None:
+        self.at, self.known, self.nbytes = base + place.offset, place.array, place_bytes(place)
+        self.shape, self.type = place.type.sizes, place.type.dtype
+        self.staged: Array | None = None
+
+    def stage(self, memory: Array) -> None:
+        """Give it a place at the front of pinned memory."""
+        self.staged = memory[: self.nbytes].view(self.type).reshape(self.shape)
 
 
 class Part:
     """A frame's plan with the first ones of its inputs and outputs: those that a caller sees.
 
     whole: where one native step is all of the plan, that step with these inputs brought from pinned
-    memory, and these outputs there.
+    memory, and these outputs there; None where they are too large for that, too.
     """
 
     __slots__ = ("frame", "inputs", "names", "outputs", "whole")
@@ -72,16 +79,22 @@ class Part:
         self.frame = frame
         self.inputs, self.outputs = frame.inputs[:inputs], frame.outputs[:outputs]
         self.names = frame.plan.names[:outputs]
-        self.whole = Recorded(frame.device, self._run) if frame.plan.whole is not None else None
+        fits = frame.plan.whole is not None and frame.is_staged
+        self.whole = Recorded(frame.device, self._run) if fits else None
 
     def _run(self, stream: Stream) -> None:
         device = self.frame.device
         for port in self.inputs:
-            if port.nbytes:
+            if port.nbytes and port.staged is not None:
                 device.upload(port.at, port.staged, stream)
         self.frame.compute(stream)
         for port in self.outputs:
-            self.frame.download(port, stream)
+            if port.nbytes and port.staged is not None and port.known is None:
+                device.download(port.staged, port.at, stream)
+
+    def results(self) -> list[Array]:
+        """The outputs that are in pinned memory, as arrays of the caller's own."""
+        return [np.array(p.staged if p.known is None else p.known) for p in self.outputs]
 
 
 class Frame:
@@ -114,11 +127,16 @@ class Frame:
         self.full = Part(self, None, None)
 
     def _place_ports(self, plan: Plan, arena: CudaArena) -> None:
-        start, ports = _STATUS_BYTES, []
-        for place in (*plan.inputs, *plan.outputs):
-            ports.append(Port(place, arena.base, arena.pinned[start:]))
-            start += rounded(ports[-1].nbytes)
-        self.inputs, self.outputs = ports[: len(plan.inputs)], ports[len(plan.inputs) :]
+        self.inputs = [Port(place, self.base) for place in plan.inputs]
+        self.outputs = [Port(place, self.base) for place in plan.outputs]
+        ports = (*self.inputs, *self.outputs)
+        total = sum(rounded(port.nbytes) for port in ports)
+        self.is_staged = total <= MOST_PINNED
+        if self.is_staged:
+            memory, start = arena.pinned(total), 0
+            for port in ports:
+                port.stage(memory[start:])
+                start += rounded(port.nbytes)
 
     def _unbound(
         self, instruction: Instruction, arena: CudaArena, words: _Words
@@ -140,22 +158,29 @@ class Frame:
         tail = words.add(args[len(kinds) - 1 :]) if kinds[-1] == "tail" else None
         return _Unbound(instruction.kernel, args, tail)
 
-    def download(self, port: Port, stream: Stream) -> None:
-        """Bring an output to its place in pinned memory."""
-        if port.known is None and port.nbytes:
-            self.device.download(port.staged, port.at, stream)
-
     def take(self, port: Port, value: Array | Foreign, stream: Stream) -> None:
         """Bring a value that a caller passed to an input's place."""
         if not port.nbytes:
             return
-        if not isinstance(value, Foreign):
+        if isinstance(value, Foreign):
+            if value.strides is None:
+                self.device.copy(port.at, value.address, port.nbytes, stream)
+            else:
+                self._gather(port, value, stream)
+        elif port.staged is not None:
             port.staged[...] = value
             self.device.upload(port.at, port.staged, stream)
-        elif value.strides is None:
-            self.device.copy(port.at, value.address, port.nbytes, stream)
         else:
-            self._gather(port, value, stream)
+            self.device.upload(port.at, np.ascontiguousarray(value), stream)
+
+    def fetched(self, port: Port, stream: Stream) -> Array:
+        """An output on the host, there once the stream is done."""
+        if port.known is not None:
+            return np.array(port.known)
+        found = np.empty(port.shape, port.type)
+        if port.nbytes:
+            self.device.download(found, port.at, stream)
+        return found
 
     def _gather(self, port: Port, value: Foreign, stream: Stream) -> None:
         """Copy an array with strides, by the kernel `copy_strided`."""
@@ -170,10 +195,6 @@ class Frame:
         tail = self.device.allocate(8 * len(shape), stream)
         self.device.upload(tail.address, np.array(shape, np.int64), stream)
         self.device.calls("copy_strided", words, tail.address)(stream)
-
-    def result(self, port: Port) -> Array:
-        """An output that was downloaded, as an array of the caller's own."""
-        return np.array(port.staged if port.known is None else port.known)
 
 
 class _Unbound(Record):
@@ -213,7 +234,7 @@ class CudaArena:
     """One run's memory; it grows to the largest plan that it has met.
 
     stream: its own, which also waits for what other streams do with the memory.
-    pinned: host memory for the status words, then inputs and outputs.
+    status: two words of pinned memory.
     """
 
     def __init__(self, device: Device) -> None:
@@ -223,7 +244,8 @@ class CudaArena:
         self.calls: dict[Hashable, Callable[..., Results]] = {}
         self._memory: Memory | None = None
         self._sync: Memory | None = None
-        self._take_pinned(_STATUS_BYTES)
+        self.status = device.pinned(_STATUS_BYTES)[:16].view(np.int64)
+        self._pinned = device.pinned(_STATUS_BYTES)
 
     def close(self) -> None:
         """Give its memory back; it is not used again."""
@@ -231,9 +253,11 @@ class CudaArena:
         self.calls.clear()
         self._memory = self._sync = None
 
-    def _take_pinned(self, nbytes: int) -> None:
-        self.pinned = self.device.pinned(nbytes)
-        self.status = self.pinned[:16].view(np.int64)
+    def pinned(self, nbytes: int) -> Array:
+        """Pinned memory of at least so many bytes, the same for all frames as long as it does."""
+        if len(self._pinned) < nbytes:
+            self._pinned = self.device.pinned(1 << (nbytes - 1).bit_length())
+        return self._pinned
 
     @property
     def base(self) -> int:
@@ -261,18 +285,14 @@ class CudaArena:
         return found
 
     def _make_room(self, plan: Plan) -> None:
-        ports = (*plan.inputs, *plan.outputs)
-        staging = _STATUS_BYTES + sum(rounded(place_bytes(place)) for place in ports)
         grows = self._memory is None or self.nbytes < plan.arena_bytes
-        if grows or len(self.pinned) < staging or len(self.frames) >= MAX_FRAMES:
+        if grows or len(self.frames) >= MAX_FRAMES:
             self.frames.clear()
             self.calls.clear()
             self.device.synchronize(self.stream)
         if grows:
             self._memory = None
             self._memory = self.device.allocate(max(plan.arena_bytes, 1), self.stream)
-        if len(self.pinned) < staging:
-            self._take_pinned(staging)
 
 
 def place_bytes(place: Place) -> int:

@@ -143,10 +143,9 @@ class CudaExecutor:
             return self._run_tail(frame.plan.tail, frame, stream, stays)
         if stays:
             return self._kept(arena, part, values, stream)
-        for port in part.outputs:
-            frame.download(port, stream)
+        results = [frame.fetched(port, stream) for port in part.outputs]
         self._finish(frame, stream)
-        return [frame.result(port) for port in part.outputs]
+        return list(results)
 
     def _run_whole(
         self, part: Part, values: Sequence[Any], stream: Stream
@@ -154,10 +153,10 @@ class CudaExecutor:
         """All on the host: one launch, which also brings the inputs and fetches the outputs."""
         assert part.whole is not None
         for port, value in zip(part.inputs, values):  # noqa: B905
-            port.staged[...] = value
+            port.staged[...] = value  # type: ignore[index]
         part.whole(stream)
         self._finish(part.frame, stream)
-        return [part.frame.result(port) for port in part.outputs]
+        return list(part.results())
 
     def _finish(self, frame: Frame, stream: Stream) -> None:
         """Wait for what was launched, and raise for a bad value that it met."""
@@ -179,7 +178,6 @@ class CudaExecutor:
         return results
 
     def _kept_one(self, arena: CudaArena, port: Port, stream: Stream) -> DeviceArray:
-        kind = port.place.type
         memory = self._with_room(lambda: self.device.allocate(max(port.nbytes, 1), arena.stream))
         if stream is not arena.stream:
             self.device.order(arena.stream, stream)
@@ -187,7 +185,7 @@ class CudaExecutor:
             self.device.upload(memory.address, np.ascontiguousarray(port.known), stream)
         elif port.nbytes:
             self.device.copy(memory.address, port.at, port.nbytes, stream)
-        return DeviceArray(self.device, memory, kind.sizes, kind.dtype, stream)
+        return DeviceArray(self.device, memory, port.shape, port.type, stream)
 
     # Steps on the host
 
@@ -268,7 +266,7 @@ class CudaExecutor:
         def call(*arrays: Any, stream: Stream | None = None) -> Results:
             device.activate()
             plain = all(isinstance(array, np.ndarray | np.generic) for array in arrays)
-            if stream is None and plain:
+            if stream is None and plain and part.whole is not None:
                 results = self._run_whole(part, arrays, own)
             else:
                 results = self.run_part(arena, part, arrays, stream)

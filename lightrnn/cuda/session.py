@@ -58,8 +58,7 @@ class CudaSession:
         memory = self._device.allocate(max(port.nbytes, 1), stream)
         if port.nbytes:
             self._device.copy(memory.address, port.at, port.nbytes, stream)
-        kind = port.place.type
-        return DeviceArray(self._device, memory, kind.sizes, kind.dtype, stream)
+        return DeviceArray(self._device, memory, port.shape, port.type, stream)
 
     def dispatcher(
         self, otherwise: Callable[[Mapping[str, Any]], Results]
