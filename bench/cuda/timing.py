@@ -81,24 +81,23 @@ def measure(cell: Cell, rates: dict[str, float]) -> dict[str, Any]:
 
 
 def _ours(cell: Cell) -> float:
-    from cuda.core import Device
+    from cuda.bindings import driver
 
     model = lightrnn.load(layer_file(cell.op, cell.hidden, cell.dtype), device="cuda")
     executor = model._executor
     assert isinstance(executor, CudaExecutor)
-    x = _input(cell)
-    on_gpu = executor.uploaded(x)
-    stream = executor.device.stream()
-    core, device = stream.core, Device(0)  # type: ignore[attr-defined]
-    first, last = (device.create_event({"timing_enabled": True}) for _ in range(2))
+    device: Any = executor.device
+    device.activate()
+    x, stream = executor.uploaded(_input(cell)), device.stream()
+    first, last = (device.checked(driver.cuEventCreate(0)) for _ in range(2))
 
     def timed(count: int) -> float:
-        core.record(first)
+        device.checked(driver.cuEventRecord(first, stream.handle))
         for _ in range(count):
-            model.run({"x": on_gpu}, stream=stream.handle)
-        core.record(last)
-        last.sync()
-        return float(last - first) * 1e3 / count
+            model.run({"x": x}, stream=stream.handle)
+        device.checked(driver.cuEventRecord(last, stream.handle))
+        device.checked(driver.cuEventSynchronize(last))
+        return float(device.checked(driver.cuEventElapsedTime(first, last))) * 1e3 / count
 
     return _settled(timed)
 
