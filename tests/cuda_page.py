@@ -1,6 +1,6 @@
 """The page of the docs about GPU kernels: what each uses of the chip.
 
-    python -m tests.cuda_page docs/cuda-kernels.md
+python -m tests.cuda_page docs/cuda-kernels.md
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def page(images: Images) -> str:
 def table(images: Images) -> str:
     """A row for each compiled kernel."""
     lines = [
-        "| kernel | threads | " + " | ".join(f"{t}: registers, stack, spills" for t in TARGETS) + " |",
+        "| kernel | threads | "
+        + " | ".join(f"{t}: registers, stack, spills" for t in TARGETS)
+        + " |",
         "| --- | --- |" + " --- |" * len(TARGETS),
     ]
     for name, symbol in sorted(SYMBOLS.items()):

@@ -201,9 +201,7 @@ def test_an_older_chip_is_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [({"abi": 0}, "ABI 0, expected"), ({"sources": "0"}, "built from other kernel sources")],
 )
-def test_a_stale_archive_is_refused(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_a_stale_archive_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(NativeError, match=message):
         image.Images(archive(tmp_path / "a.zip", **change))
 

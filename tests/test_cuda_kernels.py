@@ -10,7 +10,7 @@ import pytest
 
 from lightrnn.cuda import launch_persistent
 from lightrnn.cuda.grid import COUNTERS, LEFT, SYNC_BYTES, TILES, Gpu
-from lightrnn.cuda.kernels.persistent import FORMS
+from lightrnn.cuda.kernels import persistent
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.packing import narrow, panels
@@ -20,6 +20,8 @@ from tests.recurrent_cases import TINY, Layer, Sizes, draw
 from tests.test_conformance import _constants, assert_agrees, every_case, operator_of
 from tests.test_recurrent import _check_all, assert_close
 
+FORMS = dict(launch_persistent.FORMS)
+assert persistent.EXTRA, "imported before FORMS is changed"
 Emitters = Callable[[str, int], DirectEmitter]
 LONGER = Sizes((1, 3, 5, 9, 17), (3, 4), (1, 2, 3, 9), (2,))
 """Layers that run a whole sequence at once."""
@@ -41,7 +43,9 @@ def test_operators_agree_with_semantics(key: str) -> None:
                     assert_agrees(a, b, op.rtol)
 
 
-def run_layer(layer: Layer, emitter: Emitters = GpuEmitter) -> None:
+def run_layer(layer: Layer, emitter: FORMS = dict(launch_persistent.FORMS)
+assert persistent.EXTRA, "imported before FORMS is changed"
+Emitters = GpuEmitter) -> None:
     """Run a layer and compare its outputs with the oracle's."""
     names = layer.operator.inputs.names[: len(layer.values)]
     constants = [k for k, name in enumerate(names) if name not in layer.fed]
@@ -100,7 +104,8 @@ def test_states_are_handed_on_between_calls() -> None:
             run_kernel(
                 "rnn", 0, xw[start:end].copy(), r, None, h0, y, y_h, h, None, sync,
                 np.zeros(2, np.int64), 0, end - start, start, total, 1, hidden, 1, 0, 0.0,
-                hidden, hidden, hidden, hidden, hidden, abi.ACTIVATIONS.index("Tanh"), 0, 0, gpu=gpu,
+                hidden, hidden, hidden, hidden, hidden, abi.ACTIVATIONS.index("Tanh"), 0, 0,
+                gpu=gpu,
             )  # fmt: skip
         return y, y_h
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from lightrnn.cuda.image import ABI_KEY, HASH_KEY, INDEX, KERNELS_KEY, TOOLKIT_KEY, source_hash
-from lightrnn.cuda.launch import SYMBOLS, Symbol
+from lightrnn.cuda.grid import Symbol
+from lightrnn.cuda.launch import SYMBOLS
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 from lightrnn.record import Record
