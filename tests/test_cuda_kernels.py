@@ -10,7 +10,6 @@ import pytest
 
 from lightrnn.cuda import launch_persistent
 from lightrnn.cuda.grid import COUNTERS, LEFT, SYNC_BYTES, TILES, Gpu
-from lightrnn.cuda.kernels import persistent
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.packing import narrow, panels
@@ -20,8 +19,6 @@ from tests.recurrent_cases import TINY, Layer, Sizes, draw
 from tests.test_conformance import _constants, assert_agrees, every_case, operator_of
 from tests.test_recurrent import _check_all, assert_close
 
-FORMS = dict(launch_persistent.FORMS)
-assert persistent.EXTRA, "imported before FORMS is changed"
 Emitters = Callable[[str, int], DirectEmitter]
 LONGER = Sizes((1, 3, 5, 9, 17), (3, 4), (1, 2, 3, 9), (2,))
 """Layers that run a whole sequence at once."""
@@ -43,9 +40,7 @@ def test_operators_agree_with_semantics(key: str) -> None:
                     assert_agrees(a, b, op.rtol)
 
 
-def run_layer(layer: Layer, emitter: FORMS = dict(launch_persistent.FORMS)
-assert persistent.EXTRA, "imported before FORMS is changed"
-Emitters = GpuEmitter) -> None:
+def run_layer(layer: Layer, emitter: Emitters = GpuEmitter) -> None:
     """Run a layer and compare its outputs with the oracle's."""
     names = layer.operator.inputs.names[: len(layer.values)]
     constants = [k for k, name in enumerate(names) if name not in layer.fed]
@@ -69,10 +64,14 @@ def fits(layer: Layer) -> bool:
     return after and "projection" not in layer.inputs and "W" not in layer.fed
 
 
-@pytest.mark.parametrize("rows", FORMS)
+@pytest.mark.parametrize("rows", launch_persistent.FORMS)
 def test_whole_sequences_agree_with_the_oracle(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks run at once; the words at `sync` serve layer after layer, as in a model."""
-    monkeypatch.setattr(launch_persistent, "FORMS", {rows: FORMS[rows]})
+    splits = launch_persistent._splits
+    monkeypatch.setattr(
+        launch_persistent, "_splits",
+        lambda cell, form, a, gpu: splits(cell, form, a, gpu) if form == rows else iter(()),
+    )  # fmt: skip
     gpu, sync, launched = Gpu(5, 96 * 1024, threads=4), new_sync(), list[GpuEmitter]()
 
     def emitter(backend: str, nth: int) -> GpuEmitter:

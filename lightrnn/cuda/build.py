@@ -23,8 +23,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from lightrnn.cuda.image import ABI_KEY, HASH_KEY, INDEX, KERNELS_KEY, TOOLKIT_KEY, source_hash
 from lightrnn.cuda.grid import Symbol
+from lightrnn.cuda.image import ABI_KEY, HASH_KEY, INDEX, KERNELS_KEY, TOOLKIT_KEY, source_hash
 from lightrnn.cuda.launch import SYMBOLS
 from lightrnn.errors import NativeError
 from lightrnn.native import abi

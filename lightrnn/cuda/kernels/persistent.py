@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
 from lightrnn.cuda import grid
+from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
 from lightrnn.cuda.kernels import activation, cells, simt
-from lightrnn.cuda.kernels.gemm import made, weight
 from lightrnn.cuda.kernels.cells import old_state
+from lightrnn.cuda.kernels.gemm import made, weight
 from lightrnn.cuda.kernels.simt import (
     barrier,
     counted,
