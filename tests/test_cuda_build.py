@@ -147,7 +147,7 @@ def test_layers_that_do_not_fit_are_done_step_by_step() -> None:
     assert best_split("lstm", layer(2048, 1), HOPPER) is None
     assert best_split("lstm", layer(64, 1, projection=1), HOPPER) is None
     assert best_split("gru", layer(64, 1, after=0), HOPPER) is None
-    assert best_split("lstm", layer(64, 128, steps=1), HOPPER) is None
+    assert best_split("lstm", layer(512, 128, steps=1), HOPPER) is None
 
 
 def test_one_step_of_few_rows_is_one_launch() -> None:
