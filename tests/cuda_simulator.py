@@ -148,12 +148,11 @@ def run_kernel(name: str, *args: Any, gpu: Gpu = GPU) -> tuple[Launch, ...]:
         tail = np.array(words[len(kinds) - 1 :], np.int64)
         words[len(kinds) - 1 :] = [memory.add(tail)]
     before, interpreted.MEMORY = interpreted.MEMORY, memory
-    simt.MEMORY = memory
     try:
         for one in launches:
             simulate(one, words)
     finally:
-        interpreted.MEMORY = simt.MEMORY = before
+        interpreted.MEMORY = before
     return launches
 
 

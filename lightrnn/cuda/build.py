@@ -23,8 +23,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from lightrnn.cuda.grid import Symbol
 from lightrnn.cuda.image import ABI_KEY, HASH_KEY, INDEX, KERNELS_KEY, TOOLKIT_KEY, source_hash
-from lightrnn.cuda.launch import SYMBOLS, Symbol
+from lightrnn.cuda.launch import SYMBOLS
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 from lightrnn.record import Record
@@ -53,9 +54,10 @@ def build(destination: str | Path, processes: int | None = None) -> Path:
     count = min(processes or len(os.sched_getaffinity(0)), len(SYMBOLS))
     with ProcessPoolExecutor(count, get_context("spawn")) as pool:
         done = list(pool.map(compile_symbol, SYMBOLS))
-    with tempfile.NamedTemporaryFile(dir=destination.parent, delete=False) as file:
-        _write(file, done)
-    os.replace(file.name, destination)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".building-") as folder:
+        archive = Path(folder) / destination.name
+        _write(archive, done)
+        os.replace(archive, destination)
     return destination
 
 
@@ -163,7 +165,7 @@ def _figure(pattern: str, log: str, name: str) -> int:
     return int(found[1])
 
 
-def _write(file: Any, done: list[Compiled]) -> None:
+def _write(path: Path, done: list[Compiled]) -> None:
     index = {
         ABI_KEY: abi.ABI,
         HASH_KEY: source_hash(),
@@ -174,7 +176,7 @@ def _write(file: Any, done: list[Compiled]) -> None:
     for c in done:
         files[f"ptx/{c.symbol}.ptx"] = c.ptx.encode()
         files.update({f"{t}/{c.symbol}.cubin": code for t, code in c.cubins.items()})
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, _WHEN)
             archive.writestr(info, files[name], zipfile.ZIP_DEFLATED, 9)

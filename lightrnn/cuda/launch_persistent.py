@@ -14,14 +14,16 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FORMS = {1: (1, 1), 8: (8, 1), 32: (8, 4)}
 """Rows of a tile: how many of them a thread multiplies, and how many threads share them."""
 EXTRA = ("units", "groups", "fold")
-_THREADS = {1: 256, 8: 384, 32: 384}
+_THREADS = 256
 SYMBOLS = tuple(
-    Symbol(f"{cell}_{rows}", "persistent", cell, EXTRA, threads=_THREADS[rows], hot=True)
+    Symbol(f"{cell}_{rows}", "persistent", cell, EXTRA, threads=_THREADS, hot=True)
     for cell in GATES
     for rows in FORMS
 )
 _FEWEST_STEPS = 3
 """Steps from which on keeping the weights pays for loading them."""
+_MOST_TURNS = 4
+"""Rows that a block may do one after the other all the same, to spare a launch a step."""
 _UNITS = (1, 2, 4, 8, 16, 32, 64)
 _WARP = 32
 _TAGGED_CLOCKS, _COUNTED_CLOCKS = 1300, 2200
@@ -31,7 +33,11 @@ _FMA, _SHARED, _L2 = 128, 128, 24
 
 
 class Split(Record):
-    """How a layer is split: rows of a tile, units of a block, groups of tiles, threads, bytes."""
+    """How a layer is split over blocks.
+
+    rows: of a tile. units: of a block. slices: blocks that share a tile. groups: of tiles that run
+    side by side. fold: threads of a warp that add up. shared: bytes of a block. clocks: of a step.
+    """
 
     rows: int
     units: int
@@ -45,16 +51,25 @@ class Split(Record):
 
 def persistent(cell: str, a: Mapping[str, int], gpu: Gpu) -> Launch | None:
     """The launch of a whole sequence; None where a layer does not fit, or would not gain."""
-    if a["steps"] < _FEWEST_STEPS or a.get("projection") or not a.get("after", 1):
+    best = best_split(cell, a, gpu)
+    if best is None:
         return None
-    splits = [s for rows in FORMS for s in _splits(cell, rows, a, gpu)]
-    if not splits:
-        return None
-    best = min(splits, key=lambda s: s.clocks)
     grid = a["directions"] * best.slices * best.groups
     extra = (best.units, best.groups, best.fold)
     symbol = f"{cell}_{best.rows}"
-    return Launch(symbol, grid, best.threads, best.shared, cooperative=True, extra=extra)
+    waits = a["steps"] > 1
+    return Launch(symbol, grid, best.threads, best.shared, cooperative=waits, extra=extra)
+
+
+def best_split(cell: str, a: Mapping[str, int], gpu: Gpu) -> Split | None:
+    """The split of a layer that takes the least time; None where none fits or would gain."""
+    if a.get("projection") or not a.get("after", 1):
+        return None
+    few = a["steps"] < _FEWEST_STEPS
+    splits = [s for rows in FORMS if not (few and rows > 1) for s in _splits(cell, rows, a, gpu)]
+    if few:
+        splits = [s for s in splits if s.groups * _MOST_TURNS >= a["batch"]]
+    return min(splits, key=lambda s: s.clocks, default=None)
 
 
 def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu) -> Iterator[Split]:
@@ -66,7 +81,7 @@ def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu) -> Iterator[Sp
     for units in _UNITS:
         quads, share = units // 4 if cell == "rnn" else units, FORMS[rows][1]
         slices = ceil(hidden, units)
-        most = min(_THREADS[rows], gpu.threads * 2 if rows > 1 else gpu.threads)
+        most = min(_THREADS, gpu.threads)
         parts = most // max(quads * share, 1)
         groups = min(tiles, gpu.multiprocessors // (directions * slices))
         if quads == 0 or parts == 0 or groups == 0 or units >= 2 * hidden > 8:

@@ -1,9 +1,9 @@
 """The recurrent cells of one row and hidden unit, and where its state comes from and goes to.
 
-Layouts are those of the CPU's kernels: with S the state's size and Sp, Hp sizes padded to 16, `h` is
-[directions, 2, batch, Sp], the state before step s at s % 2, and `c` [directions, batch, Hp]. Step s
-is time s, or total - 1 - s going backward; a row rests, its state kept and its y zero, while time >=
-its length.
+Layouts are those of the CPU's kernels: with S the state's size and Sp, Hp sizes padded to 16, `h`
+is [directions, 2, batch, Sp], the state before step s at s % 2, and `c` [directions, batch, Hp].
+Step s is time s, or total - 1 - s going backward; a row rests, its state kept and its y zero, while
+time >= its length.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _make_tiles(size: int) -> Callable[..., Any]:
 
 
 def _make_rows(count: int) -> Callable[..., Any]:
-    """The rows kernel: a block does `count` rows of one panel, 4 columns and a part of k a thread."""
+    """The rows kernel: a block does `count` rows of one panel, a thread a quad and part of k."""
     cells = [(r, j) for r in range(count) for j in range(4)]
     name = f"gemm_rows_{count}"
     lines = [

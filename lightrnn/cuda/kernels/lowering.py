@@ -293,10 +293,11 @@ def _register_numbers() -> None:
         simt.round_even: "rintf",
     }  # fmt: skip
     for twin, name in libdevice.items():
-        register(
-            twin, types.float32, (types.float32,),
-            lambda c, b, sig, a, name=f"__nv_{name}": _call(b, name, _F32, [a[0]]),
-        )  # fmt: skip
+
+        def code(context: Any, b: Any, sig: Any, args: Any, name: str = name) -> Any:
+            return _call(b, f"__nv_{name}", _F32, [args[0]])
+
+        register(twin, types.float32, (types.float32,), code)
 
 
 def register_helpers() -> None:

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
 from lightrnn.cuda import grid
+from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
 from lightrnn.cuda.kernels import activation, cells, simt
+from lightrnn.cuda.kernels.cells import old_state
 from lightrnn.cuda.kernels.gemm import made, weight
 from lightrnn.cuda.kernels.simt import (
     barrier,
@@ -40,8 +41,8 @@ from lightrnn.cuda.kernels.simt import (
 )
 from lightrnn.cuda.launch_persistent import EXTRA, FORMS, GATES
 
-UNROLL = {1: 8, 8: 4, 32: 4}
-"""Steps of k whose loads are issued together, by the rows of a tile."""
+UNROLL = 8
+"""Steps of k whose loads are issued together."""
 
 
 @inlined
@@ -68,14 +69,33 @@ def wait_tagged(words, place, tag, size, target):
     """Read the state of one row as soon as all its words have the tag, to shared memory."""
     k = 2 * thread()
     while k < size:
-        a, b = get_tagged(words, place + k)
-        while tag_of(a) != tag or (k + 1 < size and tag_of(b) != tag):
-            pause()
+        far = k + 2 * threads()
+        other_k = far if far < size else k
+        late = True
+        while late:
             a, b = get_tagged(words, place + k)
-        target[k] = value_of(a)
+            c, e = get_tagged(words, place + other_k)
+            late = tag_of(a) != tag or tag_of(c) != tag
+            late = late or (k + 1 < size and tag_of(b) != tag)
+            late = late or (other_k + 1 < size and tag_of(e) != tag)
+            if late:
+                pause()
+        target[k], target[other_k] = value_of(a), value_of(c)
         if k + 1 < size:
             target[k + 1] = value_of(b)
-        k += 2 * threads()
+        if other_k + 1 < size:
+            target[other_k + 1] = value_of(e)
+        k = far + 2 * threads()
+    barrier()
+
+
+@inlined
+def stage_state(h, h0, s, batch, size, d, n, h_row, h_direction, target):
+    """Read the state of one row before step s, to shared memory."""
+    k = thread()
+    while k < size:
+        target[k] = old_state(h, h0, s, batch, size, d, n, k, h_row, h_direction)
+        k += threads()
     barrier()
 
 
@@ -190,7 +210,7 @@ def _say(rows: int) -> list[str]:
 
 
 def _begin(cell: str, rows: int) -> list[str]:
-    """The states before the first step; handed on unless they are all zeros."""
+    """The states before the first step; tiles are handed on, unless they are all zeros."""
     body = [
         "new = old_state(h, h0, start, batch, hidden, d, n, u, h_row, h_direction)",
         f"own[turn * {rows} * units + item] = new",
@@ -200,14 +220,12 @@ def _begin(cell: str, rows: int) -> list[str]:
             f"own_c[turn * {rows} * units + item] ="
             " old_cell(c, c0, start, batch, hidden, d, n, u, c_row, c_direction)"
         ]
+    rested = "rested, number = start == 0 and null(h0), 1"
+    if rows == 1:
+        return [rested, *_tiles(_items(rows, body)), "number = 0"]
     body += ["if not rested:", *(f"    {b}" for b in _hand_on(rows))]
-    said = ["if not rested:", "    pass", *(f"    {b}" for b in _say(rows))]
-    return [
-        "rested, number = start == 0 and null(h0), 1",
-        *_tiles([*_items(rows, body), *said]),
-        "if rested:",
-        "    number = 0",
-    ]
+    said = ["if not rested:", *(f"    {b}" for b in _say(rows))]
+    return [rested, *_tiles([*_items(rows, body), *said]), "if rested:", "    number = 0"]
 
 
 def _fetch(cell: str, rows: int) -> list[str]:
@@ -226,7 +244,14 @@ def _wait(rows: int) -> list[str]:
     place = "((d * tiles + tile) * 2 + (number & 1))"
     if rows == 1:
         tag = "(epoch + number) & 0xFFFFFFFF"
-        return [f"wait_tagged(sync, TAGGED + {place} * even, {tag}, hidden, stage)"]
+        return [
+            "if s == start:",
+            "    stage_state(",
+            "        h, h0, s, batch, hidden, d, tile, h_row, h_direction, stage",
+            "    )",
+            "else:",
+            f"    wait_tagged(sync, TAGGED + {place} * even, {tag}, hidden, stage)",
+        ]
     return [
         "wait_counter(sync, COUNTERS + 16 * (d * tiles + tile), slices * number)",
         f"old = at(states, {place} * hidden * {rows} + row0)",
@@ -256,7 +281,7 @@ def _multiply(rows: int) -> list[str]:
     def onward(steps: int) -> list[str]:
         return [f"k += {steps} * parts", f"w += {steps} * w_step", f"x += {steps} * x_step"]
 
-    steps = range(UNROLL[rows])
+    steps = range(UNROLL)
     lines = [
         "k, w, w_step = part, (part * quads + quad) * 4, parts * quads * 4",
         f"x, x_step = part * {rows}, parts * {rows}",
@@ -358,7 +383,7 @@ def _step(cell: str, rows: int) -> list[str]:
     return [
         *_fetch(cell, rows),
         *(f"{name} = single(0.0)" for name in names),
-        "if number > 0:",
+        "if s > start or not rested:",
         *(f"    {line}" for line in (*_wait(rows), *_multiply(rows))),
         *_add_up(rows),
         "fetched()",

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lightrnn.kernels.interpreted import MEMORY, Span
+from lightrnn.kernels import interpreted
+from lightrnn.kernels.interpreted import Span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -110,32 +111,32 @@ def address_of(p: Any) -> int:
 
 def f32(address: int) -> Any:
     """The float32 elements at an address."""
-    return MEMORY.span(address, np.float32)
+    return interpreted.MEMORY.span(address, np.float32)
 
 
 def f64(address: int) -> Any:
     """The float64 elements at an address."""
-    return MEMORY.span(address, np.float64)
+    return interpreted.MEMORY.span(address, np.float64)
 
 
 def i64(address: int) -> Any:
     """The int64 elements at an address."""
-    return MEMORY.span(address, np.int64)
+    return interpreted.MEMORY.span(address, np.int64)
 
 
 def i32(address: int) -> Any:
     """The int32 elements at an address."""
-    return MEMORY.span(address, np.int32)
+    return interpreted.MEMORY.span(address, np.int32)
 
 
 def u16(address: int) -> Any:
     """The uint16 elements at an address."""
-    return MEMORY.span(address, np.uint16)
+    return interpreted.MEMORY.span(address, np.uint16)
 
 
 def u8(address: int) -> Any:
     """The bytes at an address."""
-    return MEMORY.span(address, np.uint8)
+    return interpreted.MEMORY.span(address, np.uint8)
 
 
 def at(p: Any, n: int) -> Any:
