@@ -90,6 +90,22 @@ def test_results_on_the_gpu_are_ordered_by_events(cuda: FakeCuda) -> None:
     assert len(cuda.memory) == held - 2
 
 
+@pytest.mark.native
+def test_memory_dropped_in_a_capture_is_freed_after_it(cuda: FakeCuda) -> None:
+    model = load(dumps(ModelFile({"main": nonzero_free()})))
+    gpu = model._executor.device  # type: ignore[union-attr]
+    held: list[Any] = [model(Interface(np.ones((2, 3), np.float32)))]
+    assert held[0].__cuda_array_interface__["version"] == 3
+    before = len(cuda.memory)
+
+    def record(stream: Any) -> None:
+        held.clear()
+        assert (len(cuda.memory), "cuCtxSynchronize" in cuda.log) == (before, False)
+
+    gpu.capture(record)
+    assert (len(cuda.memory), "cuCtxSynchronize" in cuda.log) == (before - 1, True)
+
+
 class Interface:
     def __init__(self, array: Any) -> None:
         self._array = array

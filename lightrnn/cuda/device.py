@@ -76,6 +76,8 @@ class CudaDevice:
         self._shared: dict[str, int] = {}
         self._lock = threading.RLock()
         self._forked = False
+        self._capturing = False
+        self._late: list[tuple[Any, CudaStream, set[Any]]] = []
         _OPEN.add(self)
 
     def left_behind(self) -> None:
@@ -138,17 +140,25 @@ class CudaDevice:
         return CudaMemory(self, nbytes, stream)
 
     def release(self, buffer: Any, stream: CudaStream, users: set[Any]) -> None:
-        """Free memory on `stream`, once its users (None: anybody) have done their work."""
-        self.activate()
-        try:
-            if None in users:
+        """Free memory on `stream`, once its users (None: anybody) have done their work.
+
+        Called whenever Python drops the memory: in the middle of a capture, which must not be
+        waited in, it is put off.
+        """
+        with self._lock:
+            if self._capturing:
+                self._late.append((buffer, stream, users))
+                return
+            self.activate()
+            try:
+                if None in users:
+                    self.checked(self._driver.cuCtxSynchronize())
+                else:
+                    for user in users:
+                        self.order(user, stream)
+            except DeviceError:  # a stream that is gone
                 self.checked(self._driver.cuCtxSynchronize())
-            else:
-                for user in users:
-                    self.order(user, stream)
-        except DeviceError:  # a stream that is gone
-            self.checked(self._driver.cuCtxSynchronize())
-        self.guarded(buffer.close, stream.core)
+            self.guarded(buffer.close, stream.core)
 
     def pinned(self, nbytes: int) -> Array:
         flags = self._driver.CU_MEMHOSTALLOC_PORTABLE
@@ -237,20 +247,29 @@ class CudaDevice:
         return self.guarded(lambda: make(code).get_kernel(symbol))
 
     def capture(self, record: Work) -> Work:
-        # Not one of an arena's streams: what another thread frees may be put on those.
-        core = self.stream().core
-        builder = self.guarded(core.create_graph_builder)
-        self.guarded(builder.begin_building, "relaxed")
-        try:
-            record(CudaStream(builder, int(builder.stream.handle)))
-        finally:
-            self.guarded(builder.end_building)
-        graph = self.guarded(builder.complete)
+        with self._lock:
+            self._capturing = True
+            try:
+                graph = self._captured(record)
+            finally:
+                self._capturing, late, self._late = False, self._late, []
+                for one in late:
+                    self.release(*one)
 
         def replay(stream: Any) -> None:
             self.guarded(graph.launch, stream.core)
 
         return replay
+
+    def _captured(self, record: Work) -> Any:
+        """The graph of what `record` launches; on a stream that nothing else is put on."""
+        builder = self.guarded(self.stream().core.create_graph_builder)
+        self.guarded(builder.begin_building, "relaxed")
+        try:
+            record(CudaStream(builder, int(builder.stream.handle)))
+        finally:
+            self.guarded(builder.end_building)
+        return self.guarded(builder.complete)
 
 
 def _arguments(one: Launch, words: Sequence[int], tail: int) -> list[int | float]:
