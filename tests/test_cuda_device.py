@@ -79,7 +79,7 @@ def test_results_on_the_gpu_are_ordered_by_events(cuda: FakeCuda) -> None:
     once: Any = model(Interface(x), stream=0)
     again: Any = model(once, stream=2)
     np.testing.assert_array_equal(np.asarray(again), 2 * (2 * x * x) ** 2)
-    assert cuda.log.count("cuEventCreate") == cuda.log.count("cuEventDestroy") > 0
+    assert cuda.log.count("cuEventRecord") > 3
     again.__dlpack__(stream=1)
     assert "cuCtxSynchronize" not in cuda.log
     assert again.__cuda_array_interface__["stream"] == 2
