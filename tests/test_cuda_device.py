@@ -16,9 +16,9 @@ import lightrnn
 from lightrnn.cuda import device, dlpack, image
 from lightrnn.errors import DataError, DeviceError, DeviceMemoryError, UnsupportedError
 from lightrnn.format import ModelFile, dumps
+from tests.cuda_graphs import Interface, lookup, nonzero_free, stepping
 from tests.cuda_simulator import GPU
 from tests.fake_cuda import CUresult, FakeCuda
-from tests.test_cuda_executor import lookup, nonzero_free, stepping
 from tests.test_engine import recurrent_graph, sequence
 
 CONTENT = dumps(ModelFile({"main": recurrent_graph("GRU", 8, lengths=True)}))
@@ -104,15 +104,6 @@ def test_memory_dropped_in_a_capture_is_freed_after_it(cuda: FakeCuda) -> None:
 
     gpu.capture(record)
     assert (len(cuda.memory), "cuCtxSynchronize" in cuda.log) == (before - 1, True)
-
-
-class Interface:
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.__cuda_array_interface__ = {
-            "shape": array.shape, "typestr": array.dtype.str, "version": 2,
-            "data": (array.__array_interface__["data"][0], False),
-        }  # fmt: skip
 
 
 @pytest.mark.native
