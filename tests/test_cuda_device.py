@@ -148,7 +148,9 @@ def test_what_is_missing_is_named_in_one_line(
     assert "the driver shows none; does CUDA_VISIBLE_DEVICES hide it?" in refused()
     cuda.has_driver = False
     assert "no NVIDIA driver" in refused()
-    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    cuda.core.__version__ = "0.7.0"
+    assert "cuda-core is 0.7.0, expected 1.0 or newer" in refused()
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     assert "pip install 'lightrnn[cuda]'" in refused()
 
 

@@ -114,7 +114,8 @@ class CudaDevice:
     def failure(self, reason: str) -> DeviceError:
         """The error to raise for one of CUDA's."""
         first = reason.splitlines()[0]
-        if "OUT_OF_MEMORY" in reason:
+        # Some versions of cuda.core say only that they failed to allocate.
+        if "OUT_OF_MEMORY" in reason or "Failed to allocate" in reason:
             return DeviceMemoryError(
                 f"GPU {self.index} ({self.name}) is out of memory{self._left()}: run fewer or "
                 "smaller batches at once, or free what other libraries hold"
@@ -332,17 +333,21 @@ def open_device(index: int) -> CudaDevice:
 
 def _opened(index: int) -> CudaDevice:
     try:
+        from cuda import core
         from cuda.bindings import driver
-        from cuda.core import Device
     except ImportError as error:
         raise DeviceError(f"no package for GPUs ({error}): pip install 'lightrnn[cuda]'") from None
+    if int(core.__version__.partition(".")[0]) < 1:
+        raise DeviceError(
+            f"cuda-core is {core.__version__}, expected 1.0 or newer: pip install 'lightrnn[cuda]'"
+        )
     count = _count(driver)
     if not 0 <= index < count:
         raise DeviceError(
             f"no GPU {index}: the driver shows {count or 'none'}"
             f"{', numbered from 0' if count else '; does CUDA_VISIBLE_DEVICES hide it?'}"
         )
-    return CudaDevice(index, Device(index), driver)
+    return CudaDevice(index, core.Device(index), driver)
 
 
 def _count(driver: Any) -> int:
