@@ -69,7 +69,7 @@ def only(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = launch_persistent._splits
     monkeypatch.setattr(
         launch_persistent, "_splits",
-        lambda cell, form, a, gpu: splits(cell, form, a, gpu) if form == rows else iter(()),
+        lambda cell, form, *rest: splits(cell, form, *rest) if form == rows else iter(()),
     )  # fmt: skip
 
 
@@ -93,6 +93,14 @@ def test_whole_sequences_agree_with_the_oracle(rows: int, monkeypatch: pytest.Mo
     whole = run_whole((draw(seed, LONGER) for seed in range(40)), Gpu(5, 96 * 1024, threads=4))
     assert {one.symbol for one in whole} == {f"{cell}_{rows}" for cell in ("lstm", "gru", "rnn")}
     assert sum(one.grid > 1 for one in whole) > len(whole) / 2
+
+
+def test_directions_one_after_the_other() -> None:
+    """On a GPU with a single multiprocessor."""
+    layers = (draw(seed, LONGER) for seed in range(100, 130))
+    both = [layer for layer in layers if layer.attrs.get("direction") == "bidirectional"]
+    whole = run_whole(both, Gpu(1, 96 * 1024, threads=20))
+    assert {one.extra[-1] for one in whole} == {0, 1}
 
 
 @pytest.mark.parametrize("rows", launch_persistent.FORMS)
