@@ -88,7 +88,7 @@ def floors() -> str:
     for batch in (1, 8, 32, 128):
         for hidden in (128, 256, 512, 1024):
             a = {"hidden": hidden, "directions": 1, "batch": batch, "steps": 512}
-            split = best_split("lstm", a, gpu)
+            split = best_split("lstm", a, gpu, 1)
             if split is None:
                 lines.append(f"| {hidden} | {batch} | step by step | | | | |")
                 continue

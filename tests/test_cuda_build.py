@@ -13,7 +13,7 @@ import pytest
 from lightrnn.cuda import build, image
 from lightrnn.cuda.grid import SYNC_BYTES, Gpu
 from lightrnn.cuda.launch import SYMBOLS, is_supported, launch
-from lightrnn.cuda.launch_persistent import best_split
+from lightrnn.cuda.launch_persistent import best_split, persistent
 from lightrnn.errors import DeviceError, NativeError
 from lightrnn.native import abi
 from tests import cuda_page
@@ -56,7 +56,8 @@ def test_nothing_spills(images: image.Images) -> None:
 @pytest.mark.parametrize("name", [n for n, s in SYMBOLS.items() if s.hot])
 def test_blocks_of_hot_kernels_fit_a_multiprocessor(name: str, images: image.Images) -> None:
     for used in images.resources[name].values():
-        assert used["registers"] * SYMBOLS[name].threads <= 65536
+        blocks = SYMBOLS[name].resident
+        assert used["registers"] * SYMBOLS[name].threads * blocks <= 65536
         assert used["stack"] == 0
 
 
@@ -88,6 +89,18 @@ def test_the_page_is_current(images: image.Images) -> None:
     if not all(f"{name} {version}" in text for name, version in images.toolkit.items()):
         pytest.skip("the page is of another toolkit")
     assert cuda_page.page(images) == text, "run python -m tests.cuda_page docs/cuda-kernels.md"
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_entries_take_plain_arguments(name: str, images: image.Images) -> None:
+    """64 bits each: addresses, integers, and float64 where the ABI says float."""
+    text = images.code(name, (99, 0))[0].decode()
+    (entry,) = re.findall(rf"\.entry {name}\(([^)]*)\)", text)
+    found = re.findall(r"\.param \.(?:align 8 )?\.?(\w+)", entry)
+    kinds = [*abi.KERNELS[SYMBOLS[name].kernel].kinds, *SYMBOLS[name].extra]
+    assert len(found) == len(kinds)
+    for kind, given in zip(kinds, found, strict=True):
+        assert given in (("f64",) if kind == "float" else ("u64", "s64", "b64"))
 
 
 def test_building_without_a_toolkit_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +138,7 @@ def test_whole_sequences_fit_the_chip(cell: str, chip: str, images: image.Images
         for batch in (1, 2, 8, 33, 128):
             for directions in (1, 2):
                 a = layer(hidden, batch, directions=directions)
-                split = best_split(cell, a, gpu)
+                split = best_split(cell, a, gpu, directions)
                 if split is None:
                     continue
                 found += 1
@@ -140,21 +153,27 @@ def test_whole_sequences_fit_the_chip(cell: str, chip: str, images: image.Images
 @pytest.mark.parametrize("hidden", [128, 256, 512, 1024])
 @pytest.mark.parametrize("batch", [1, 32, 128])
 def test_common_layers_are_done_at_once_on_an_h100(hidden: int, batch: int) -> None:
-    assert best_split("lstm", layer(hidden, batch), HOPPER)
+    assert best_split("lstm", layer(hidden, batch), HOPPER, 1)
 
 
 def test_layers_that_do_not_fit_are_done_step_by_step() -> None:
-    assert best_split("lstm", layer(2048, 1), HOPPER) is None
-    assert best_split("lstm", layer(64, 1, projection=1), HOPPER) is None
-    assert best_split("gru", layer(64, 1, after=0), HOPPER) is None
-    assert best_split("lstm", layer(512, 128, steps=1), HOPPER) is None
+    assert best_split("lstm", layer(2048, 1), HOPPER, 1) is None
+    assert best_split("lstm", layer(64, 1, projection=1), HOPPER, 1) is None
+    assert best_split("gru", layer(64, 1, after=0), HOPPER, 1) is None
+    assert best_split("lstm", layer(512, 128, steps=1), HOPPER, 1) is None
 
 
 def test_one_step_of_few_rows_is_one_launch() -> None:
     for rows in (1, 4):
-        split = best_split("lstm", layer(512, rows, steps=1), HOPPER)
+        split = best_split("lstm", layer(512, rows, steps=1), HOPPER, 1)
         assert split is not None
         assert split.rows == 1
+
+
+def test_directions_that_do_not_fit_together_run_one_after_the_other() -> None:
+    for hidden, launches in ((512, 1), (1024, 2)):
+        both = persistent("lstm", layer(hidden, 1, directions=2), HOPPER)
+        assert [one.extra[-1] for one in both] == list(range(launches))
 
 
 def test_attention_that_does_not_fit_is_refused() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
 import pytest
 
 from lightrnn.cuda import launch_persistent
-from lightrnn.cuda.grid import COUNTERS, LEFT, SYNC_BYTES, TILES, Gpu
+from lightrnn.cuda.grid import COUNTERS, LEFT, SYNC_BYTES, TILES, Gpu, Launch
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.packing import narrow, panels
@@ -64,27 +64,55 @@ def fits(layer: Layer) -> bool:
     return after and "projection" not in layer.inputs and "W" not in layer.fed
 
 
-@pytest.mark.parametrize("rows", launch_persistent.FORMS)
-def test_whole_sequences_agree_with_the_oracle(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks run at once; the words at `sync` serve layer after layer, as in a model."""
+def only(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whole sequences be done in tiles of so many rows alone."""
     splits = launch_persistent._splits
     monkeypatch.setattr(
         launch_persistent, "_splits",
-        lambda cell, form, a, gpu: splits(cell, form, a, gpu) if form == rows else iter(()),
+        lambda cell, form, *rest: splits(cell, form, *rest) if form == rows else iter(()),
     )  # fmt: skip
-    gpu, sync, launched = Gpu(5, 96 * 1024, threads=4), new_sync(), list[GpuEmitter]()
+
+
+def run_whole(layers: Iterable[Layer], gpu: Gpu) -> list[Launch]:
+    """Run layers and return their launches; the words at `sync` serve one after another."""
+    sync, launched = new_sync(), list[GpuEmitter]()
 
     def emitter(backend: str, nth: int) -> GpuEmitter:
         launched.append(GpuEmitter(backend, nth, gpu, sync))
         return launched[-1]
 
-    layers = filter(fits, (draw(seed, LONGER) for seed in range(40)))
-    _check_all(list(layers), partial(run_layer, emitter=emitter))
-    whole = [one for e in launched for one in e.launched if one.cooperative]
-    assert {one.symbol for one in whole} == {f"{cell}_{rows}" for cell in ("lstm", "gru", "rnn")}
-    assert sum(one.grid > 1 for one in whole) > len(whole) / 2
+    _check_all(list(filter(fits, layers)), partial(run_layer, emitter=emitter))
     assert not sync[LEFT]
     assert not sync[COUNTERS : COUNTERS + 16 * 64 : 16].any()
+    return [one for e in launched for one in e.launched if one.cooperative]
+
+
+@pytest.mark.parametrize("rows", launch_persistent.FORMS)
+def test_whole_sequences_agree_with_the_oracle(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(rows, monkeypatch)
+    whole = run_whole((draw(seed, LONGER) for seed in range(40)), Gpu(5, 96 * 1024, threads=4))
+    assert {one.symbol for one in whole} == {f"{cell}_{rows}" for cell in ("lstm", "gru", "rnn")}
+    assert sum(one.grid > 1 for one in whole) > len(whole) / 2
+
+
+def test_directions_one_after_the_other() -> None:
+    """On a GPU with a single multiprocessor."""
+    layers = (draw(seed, LONGER) for seed in range(100, 130))
+    both = [layer for layer in layers if layer.attrs.get("direction") == "bidirectional"]
+    whole = run_whole(both, Gpu(1, 96 * 1024, threads=20))
+    assert {one.extra[-1] for one in whole} == {0, 1}
+
+
+@pytest.mark.parametrize("rows", launch_persistent.FORMS)
+def test_many_partial_sums(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(rows, monkeypatch)
+    monkeypatch.setattr(launch_persistent, "_WARP", 1)
+    sizes = Sizes((1,), (3,), (2,), (2,))
+    layers = (draw(seed, sizes) for seed in range(200, 212))
+    chosen = {layer.op: layer for layer in layers if fits(layer)}
+    whole = run_whole(chosen.values(), Gpu(2, 96 * 1024, threads=40))
+    assert len(chosen) == len(whole) == 3
+    assert all(one.block == 40 for one in whole)
 
 
 def test_states_are_handed_on_between_calls() -> None:

@@ -113,9 +113,10 @@ def make_ptx(symbol: Symbol) -> str:
     }  # fmt: skip
     given = [kinds[kind] for kind in abi.KERNELS[symbol.kernel].kinds]
     given += [types.int64] * len(symbol.extra)
+    bounds = (symbol.threads, symbol.resident)
     with _without_device():
         text, _ = compile_ptx(
-            function, types.void(*given), device=False, cc=_OLDEST, launch_bounds=symbol.threads
+            function, types.void(*given), device=False, cc=_OLDEST, launch_bounds=bounds
         )
     entry = re.findall(r"\.visible \.entry (\w+)\(", text)
     if len(entry) != 1:

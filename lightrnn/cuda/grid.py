@@ -46,7 +46,8 @@ class Symbol(Record):
     """A compiled kernel.
 
     module: of `cuda.kernels`. kernel: the instruction whose parameters it has, then `extra`
-    integers. threads: the most of a block. hot: whether its registers must not spill.
+    integers. threads: the most of a block. hot: whether its registers must not spill. resident:
+    blocks that the registers of a multiprocessor must be enough for.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Symbol(Record):
     extra: tuple[str, ...] = ()
     threads: int = 256
     hot: bool = False
+    resident: int = 1
 
 
 def ceil(n: int, d: int) -> int:

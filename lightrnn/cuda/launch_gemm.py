@@ -9,11 +9,11 @@ from lightrnn.errors import NativeError
 from lightrnn.native import abi
 
 SYMBOLS = tuple(
-    Symbol(f"gemm_{form}", "gemm", "gemm", hot=True)
+    Symbol(f"gemm_{form}", "gemm", "gemm", hot=True, resident=2)
     for form in ("tile_64", "tile_128", "rows_1", "rows_4")
 )
-_SHARED = {size: 4 * 8 * (2 * size + 4) for size in (64, 128)}
-"""Bytes that a tile kernel stages: 8 columns of a, each 4 floats longer, and 8 rows of b."""
+_SHARED = {size: 2 * 4 * 8 * (2 * size + 4) for size in (64, 128)}
+"""Bytes that a tile kernel stages: twice 8 columns of a, each 4 floats longer, and 8 rows of b."""
 _TILE_THREADS = 256
 _FEW_ROWS = 16
 """Rows up to which a product is bound by reading its weights."""

@@ -13,7 +13,7 @@ from lightrnn.record import Record
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FORMS = {1: (1, 1), 8: (8, 1), 32: (8, 4)}
 """Rows of a tile: how many of them a thread multiplies, and how many threads share them."""
-EXTRA = ("units", "groups", "fold")
+EXTRA = ("units", "groups", "fold", "direction")
 _THREADS = 256
 SYMBOLS = tuple(
     Symbol(f"{cell}_{rows}", "persistent", cell, EXTRA, threads=_THREADS, hot=True)
@@ -49,45 +49,58 @@ class Split(Record):
     clocks: float
 
 
-def persistent(cell: str, a: Mapping[str, int], gpu: Gpu) -> Launch | None:
-    """The launch of a whole sequence; None where a layer does not fit, or would not gain."""
-    best = best_split(cell, a, gpu)
-    if best is None:
-        return None
-    grid = a["directions"] * best.slices * best.groups
-    extra = (best.units, best.groups, best.fold)
-    symbol = f"{cell}_{best.rows}"
-    waits = a["steps"] > 1
-    return Launch(symbol, grid, best.threads, best.shared, cooperative=waits, extra=extra)
+def persistent(cell: str, a: Mapping[str, int], gpu: Gpu) -> tuple[Launch, ...]:
+    """The launches of a whole sequence; none where a layer does not fit, or would not gain.
+
+    Directions run at once where they fit together, else one after the other.
+    """
+    directions = a["directions"]
+    for together in dict.fromkeys((directions, 1)):
+        best = best_split(cell, a, gpu, together)
+        if best is not None:
+            starts = range(0, directions, together)
+            return tuple(_launch(cell, best, a, together, d) for d in starts)
+    return ()
 
 
-def best_split(cell: str, a: Mapping[str, int], gpu: Gpu) -> Split | None:
-    """The split of a layer that takes the least time; None where none fits or would gain."""
+def _launch(cell: str, split: Split, a: Mapping[str, int], together: int, d: int) -> Launch:
+    """The launch of directions from d on."""
+    grid = together * split.slices * split.groups
+    extra = (split.units, split.groups, split.fold, d)
+    symbol, waits = f"{cell}_{split.rows}", a["steps"] > 1
+    return Launch(symbol, grid, split.threads, split.shared, cooperative=waits, extra=extra)
+
+
+def best_split(cell: str, a: Mapping[str, int], gpu: Gpu, together: int) -> Split | None:
+    """The split of a layer that takes the least time; None where none fits or would gain.
+
+    together: directions that run at once.
+    """
     if a.get("projection") or not a.get("after", 1):
         return None
     few = a["steps"] < _FEWEST_STEPS
-    splits = [s for rows in FORMS if not (few and rows > 1) for s in _splits(cell, rows, a, gpu)]
+    forms = [rows for rows in FORMS if not (few and rows > 1)]
+    splits = [s for rows in forms for s in _splits(cell, rows, a, gpu, together)]
     if few:
         splits = [s for s in splits if s.groups * _MOST_TURNS >= a["batch"]]
     return min(splits, key=lambda s: s.clocks, default=None)
 
 
-def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu) -> Iterator[Split]:
+def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu, together: int) -> Iterator[Split]:
     """All that fit a GPU, for tiles of so many rows."""
-    hidden, directions = a["hidden"], a["directions"]
-    tiles = ceil(a["batch"], rows)
-    if not _fits_sync(rows, directions * tiles, hidden):
+    hidden, tiles = a["hidden"], ceil(a["batch"], rows)
+    if not _fits_sync(rows, a["directions"] * tiles, hidden):
         return
     for units in _UNITS:
         quads, share = units // 4 if cell == "rnn" else units, FORMS[rows][1]
         slices = ceil(hidden, units)
         most = min(_THREADS, gpu.threads)
         parts = most // max(quads * share, 1)
-        groups = min(tiles, gpu.multiprocessors // (directions * slices))
+        groups = min(tiles, gpu.multiprocessors // (together * slices))
         if quads == 0 or parts == 0 or groups == 0 or units >= 2 * hidden > 8:
             continue
         threads = parts * quads * share
-        fold = max(min(_WARP, threads) // (quads * share), 1)
+        fold = _fold(parts, min(_WARP, threads) // (quads * share))
         turns = ceil(tiles, groups)
         states = turns * rows * units * (2 if cell == "lstm" else 1)
         sums = parts // fold * rows * quads * 4
@@ -97,6 +110,11 @@ def _splits(cell: str, rows: int, a: Mapping[str, int], gpu: Gpu) -> Iterator[Sp
         if shared <= gpu.shared_per_block:
             clocks = turns * _clocks(rows, hidden, quads)
             yield Split(rows, units, slices, groups, threads, fold, shared, clocks)
+
+
+def _fold(parts: int, most: int) -> int:
+    """The largest power of two up to `most` that divides `parts`; at least 1."""
+    return max(f for f in (1, 2, 4, 8, 16, 32) if f == 1 or (f <= most and parts % f == 0))
 
 
 def _clocks(rows: int, hidden: int, quads: int) -> float:

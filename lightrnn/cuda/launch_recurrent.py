@@ -134,7 +134,7 @@ def recurrent(kernel: str, a: Arguments, gpu: Gpu) -> tuple[Launch, ...]:
     if a["batch"] == 0:
         return ()
     whole = persistent(kernel, a, gpu)
-    if whole is not None:
-        return (whole,)
+    if whole:
+        return whole
     each = range(a["start"], a["start"] + a["steps"])
     return tuple(one for s in each for one in step(plan, a, s))

@@ -32,6 +32,8 @@ DEPTH = 8
 PAD = 4
 """Floats between the staged columns of a, so that storing them turned meets few bank conflicts."""
 TILE_THREADS = 256
+STRIPS = {size: DEPTH * (2 * size + PAD) for size in (64, 128)}
+"""Floats of a pair of strips, by the size of a tile."""
 
 
 @inlined
@@ -85,62 +87,89 @@ _SCOPE = {
 }  # fmt: skip
 
 
-def _make_tiles(size: int) -> Callable[..., Any]:
-    """The tile kernel of blocks of size x size elements of c, 256 threads each."""
-    each, wide = size // 16, size + PAD
-    groups = range(0, each, 4)
-    cells = [(r, j) for r in range(each) for j in range(each)]
-    staged = size * DEPTH // TILE_THREADS
-    name = f"gemm_tile_{size}"
-    lines = [
-        f"def {name}({_PARAMETERS}):",
-        f"    rows, columns = quotient(m + {size - 1}, {size}), quotient(n + {size - 1}, {size})",
-        "    x, y = thread() & 15, thread() >> 4",
-        f"    memory, right = shared(), at(shared(), {DEPTH * wide})",
-        "    i = quotient(block(), rows * columns)",
-        "    tile = block() - i * rows * columns",
-        "    row = quotient(tile, columns)",
-        f"    column, row = (tile - row * columns) * {size}, row * {size}",
-        "    left, base, out = moved(a, i * a_step), b, at(c, i * c_step)",
-        "    begin, last = moved(init, i * init_step), quotient(n + 15, 16) * 16 * k",
-        "    shift = 0 if b_step == 0 else i * last",
-        *(f"    c{r}_{j} = single(0.0)" for r, j in cells),
-        "    start = 0",
-        "    while start < k:",
-        "        barrier()",
-    ]
-    for e in range(staged):  # neighbours take neighbours in k of a, and columns of b
+def _load_strips(size: int, start: str) -> list[str]:
+    """Read a thread's share of the strips of a and b from `start` on into registers."""
+    lines = []
+    for e in range(size * DEPTH // TILE_THREADS):  # neighbours: in k of a, in columns of b
         lines += [
-            f"        e = thread() + {e * TILE_THREADS}",
-            f"        depth, r = e & {DEPTH - 1}, e >> {DEPTH.bit_length() - 1}",
-            "        v = single(0.0)",
-            "        if row + r < m and start + depth < k:",
-            "            v = left[(row + r) * lda + start + depth]",
-            f"        memory[depth * {wide} + r] = v",
-            f"        j, depth = e & {size - 1}, e >> {size.bit_length() - 1}",
-            "        v = single(0.0)",
-            "        if column + j < n and start + depth < k:",
-            "            place = (((column + j) >> 4) * k + start + depth) * 16 + (j & 15)",
-            "            v = weight(kind, base, shift + place)",
-            f"        right[depth * {size} + j] = v",
+            f"e = thread() + {e * TILE_THREADS}",
+            f"depth, r = {start} + (e & {DEPTH - 1}), row + (e >> {DEPTH.bit_length() - 1})",
+            f"v{e} = single(0.0)",
+            "if r < m and depth < k:",
+            f"    v{e} = left[r * lda + depth]",
+            f"j, depth = column + (e & {size - 1}), {start} + (e >> {size.bit_length() - 1})",
+            f"w{e} = single(0.0)",
+            "if j < n and depth < k:",
+            f"    w{e} = weight(kind, b, shift + ((j >> 4) * k + depth) * 16 + (j & 15))",
         ]
-    lines += ["        barrier()", f"        for depth in range({DEPTH}):"]
-    for g in groups:
+    return lines
+
+
+def _store_strips(size: int, buffer: str) -> list[str]:
+    """Leave what was read in one of two buffers."""
+    lines = [f"place = {buffer} * {STRIPS[size]}"]
+    for e in range(size * DEPTH // TILE_THREADS):
+        lines += [
+            f"e = thread() + {e * TILE_THREADS}",
+            f"depth, r = e & {DEPTH - 1}, e >> {DEPTH.bit_length() - 1}",
+            f"memory[place + depth * {size + PAD} + r] = v{e}",
+            f"memory[place + {DEPTH * (size + PAD)} + e] = w{e}",
+        ]
+    return [*lines, "barrier()"]
+
+
+def _multiply_strips(size: int) -> list[str]:
+    """Add the products of a buffer's strips: a thread's rows and columns lie 64 apart in fours."""
+    each = size // 16
+    lines = [f"for depth in range({DEPTH}):"]
+    for g in range(0, each, 4):
         rows = ", ".join(f"a{g + k}" for k in range(4))
         columns = ", ".join(f"b{g + k}" for k in range(4))
         lines += [
-            f"            {rows} = load4(memory, depth * {wide} + {16 * g} + y * 4)",
-            f"            {columns} = load4(right, depth * {size} + {16 * g} + x * 4)",
+            f"    {rows} = load4(memory, place + depth * {size + PAD} + {16 * g} + y * 4)",
+            f"    {columns} = load4(memory, place + {DEPTH * (size + PAD)}"
+            f" + depth * {size} + {16 * g} + x * 4)",
         ]
-    lines += [f"            c{r}_{j} += a{r} * b{j}" for r, j in cells]
-    lines += [f"        start += {DEPTH}"]
+    return [*lines, *(f"    c{r}_{j} += a{r} * b{j}" for r in range(each) for j in range(each))]
+
+
+def _make_tiles(size: int) -> Callable[..., Any]:
+    """The tile kernel of blocks of size x size elements of c, 256 threads each.
+
+    Strips lie in two buffers, so that the next are read while these are multiplied.
+    """
+    cells = [(r, j) for r in range(size // 16) for j in range(size // 16)]
+    name = f"gemm_tile_{size}"
+    lines = [
+        f"rows, columns = quotient(m + {size - 1}, {size}), quotient(n + {size - 1}, {size})",
+        "x, y, memory = thread() & 15, thread() >> 4, shared()",
+        "i = quotient(block(), rows * columns)",
+        "tile = block() - i * rows * columns",
+        "row = quotient(tile, columns)",
+        f"column, row = (tile - row * columns) * {size}, row * {size}",
+        "left, out = moved(a, i * a_step), at(c, i * c_step)",
+        "begin, shift = moved(init, i * init_step), 0",
+        "if b_step != 0:",
+        "    shift = i * quotient(n + 15, 16) * 16 * k",
+        *(f"c{r}_{j} = single(0.0)" for r, j in cells),
+        *_load_strips(size, "0"),
+        *_store_strips(size, "0"),
+        "start, turn = 0, 0",
+        "while start < k:",
+        *(f"    {line}" for line in _load_strips(size, f"start + {DEPTH}")),
+        f"    place = turn * {STRIPS[size]}",
+        *(f"    {line}" for line in _multiply_strips(size)),
+        "    turn = 1 - turn",
+        *(f"    {line}" for line in _store_strips(size, "turn")),
+        f"    start += {DEPTH}",
+    ]
     for r, j in cells:
         place = [f"{16 * (v - v % 4) + v % 4} + {axis} * 4" for v, axis in ((r, "y"), (j, "x"))]
         lines += [
-            f"    finish(begin, ldi, out, ldc, row + {place[0]}, column + {place[1]}, m, n,"
-            f" c{r}_{j})"
+            f"finish(begin, ldi, out, ldc, row + {place[0]}, column + {place[1]}, m, n, c{r}_{j})"
         ]
-    return made(name, lines, dict(_SCOPE))
+    body = [f"    {line}" for line in lines]
+    return made(name, [f"def {name}({_PARAMETERS}):", *body], dict(_SCOPE))
 
 
 def _make_rows(count: int) -> Callable[..., Any]:

@@ -42,7 +42,7 @@ from lightrnn.cuda.kernels.simt import (
 from lightrnn.cuda.launch_persistent import EXTRA, FORMS, GATES
 
 UNROLL = 8
-"""Steps of k whose loads are issued together."""
+"""Steps of k, or partial sums, whose loads are issued together."""
 
 
 @inlined
@@ -141,9 +141,10 @@ def _head(cell: str, rows: int) -> list[str]:
         f"quads, limit, width = {quads}, single(clip), padded(hidden)",
         "slices = quotient(hidden + units - 1, units)",
         f"tiles = quotient(batch + {rows - 1}, {rows})",
-        "d = quotient(block(), slices * groups)",
-        "group = quotient(block(), slices) - d * groups",
-        "first = (block() - (d * groups + group) * slices) * units",
+        "strip = quotient(block(), slices)",
+        "d = direction + quotient(strip, groups)",
+        "group = strip - quotient(strip, groups) * groups",
+        "first = (block() - strip * slices) * units",
         f"part = quotient(thread(), quads * {share})",
         f"parts = quotient(threads(), quads * {share})",
         f"lane = thread() - part * quads * {share}",
@@ -309,18 +310,27 @@ def _total(cell: str, rows: int) -> list[str]:
     """g0 to g3: the sums of an item's quad; g0 alone for an RNN."""
     row = f"(item & {rows - 1})"
     unit = f"(item >> {rows.bit_length() - 1})"
-    if cell == "rnn":
-        return [
-            "g0 = single(0.0)",
-            "for k in range(slots):",
-            f"    g0 += sums[(k * {rows} + {row}) * units + {unit}]",
-        ]
-    return [
-        "g0, g1, g2, g3 = single(0.0), single(0.0), single(0.0), single(0.0)",
-        "for k in range(slots):",
-        f"    s0, s1, s2, s3 = load4(sums, ((k * {rows} + {row}) * units + {unit}) * 4)",
-        *(f"    g{j} += s{j}" for j in range(4)),
-    ]
+    width = 1 if cell == "rnn" else 4
+
+    def loads(step: int) -> str:
+        place = f"((k + {step}) * {rows} + {row}) * units + {unit}"
+        if width == 1:
+            return f"s{step}_0 = sums[{place}]"
+        return f"{', '.join(f's{step}_{j}' for j in range(4))} = load4(sums, ({place}) * 4)"
+
+    def pairs(names: list[str]) -> str:
+        half = len(names) // 2
+        if not half:
+            return names[0]
+        return f"({pairs(names[:half])} + {pairs(names[half:])})"
+
+    lines = [*(f"g{j} = single(0.0)" for j in range(width)), "k = 0"]
+    lines += [f"while k + {UNROLL - 1} < slots:"]
+    lines += [f"    {loads(step)}" for step in range(UNROLL)]
+    for j in range(width):
+        lines += [f"    g{j} += {pairs([f's{step}_{j}' for step in range(UNROLL)])}"]
+    lines += [f"    k += {UNROLL}", "while k < slots:", f"    {loads(0)}"]
+    return [*lines, *(f"    g{j} += s0_{j}" for j in range(width)), "    k += 1"]
 
 
 def _finish(cell: str, rows: int) -> list[str]:
