@@ -55,8 +55,8 @@ class FakeCuda:
         self.capturing: list[Any] | None = None
         self.driver = Driver(self)
         self.core = SimpleNamespace(
-            __version__="1.2.2", Device=lambda index: Device(self, index), Stream=Stream, LaunchConfig=LaunchConfig,
-            launch=self.launch, ObjectCode=ObjectCode,
+            __version__="1.2.2", Device=lambda index: Device(self, index), Stream=Stream,
+            LaunchConfig=LaunchConfig, launch=self.launch, ObjectCode=ObjectCode,
             LEGACY_DEFAULT_STREAM=Stream(self, 1), PER_THREAD_DEFAULT_STREAM=Stream(self, 2),
         )  # fmt: skip
 
