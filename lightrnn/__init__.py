@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lightrnn.errors import (
     ConversionError,
     DataError,
+    DeviceError,
     FormatError,
     GraphError,
     InputError,
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ConversionError", "DataError", "FormatError", "GraphError", "InputError", "LightRNNError",
-    "Model", "NativeError", "Stream", "TensorSpec", "TextError", "UnsupportedError",
-    "VerificationError", "__version__", "load", "pipeline",
+    "ConversionError", "DataError", "DeviceError", "FormatError", "GraphError", "InputError",
+    "LightRNNError", "Model", "NativeError", "Stream", "TensorSpec", "TextError",
+    "UnsupportedError", "VerificationError", "__version__", "load", "pipeline",
 ]  # fmt: skip
 
 

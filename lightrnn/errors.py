@@ -9,6 +9,8 @@ LightRNNError
 ├── ConversionError        a model could not be converted
 │   └── VerificationError  a converted model disagrees with its source
 ├── NativeError            the kernel library cannot be loaded, built or trusted
+├── DeviceError            a GPU is not there, or failed
+│   └── DeviceMemoryError  a GPU is out of memory; nothing is lost but the run
 └── TextError              a tokenizer, task or text file is not usable
 """
 
@@ -54,6 +56,14 @@ class VerificationError(ConversionError):
 
 class NativeError(LightRNNError, RuntimeError):
     """The kernel library cannot be loaded, built or trusted."""
+
+
+class DeviceError(LightRNNError, RuntimeError):
+    """A GPU, its driver, its package or its kernels are missing, or it failed."""
+
+
+class DeviceMemoryError(DeviceError):
+    """A GPU is out of memory; the model and the process go on."""
 
 
 class TextError(LightRNNError, ValueError):

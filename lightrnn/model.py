@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.engine.session import Session
 from lightrnn.engine.team import default_threads
-from lightrnn.errors import GraphError, InputError, UnsupportedError
+from lightrnn.errors import DeviceError, GraphError, InputError, NativeError, UnsupportedError
 from lightrnn.format import ModelFile, contents, read
 from lightrnn.graph import Array, Graph, Shape
 from lightrnn.graph.check import check
@@ -23,7 +23,13 @@ from lightrnn.record import Record, replace
 from lightrnn.source import Source
 
 if TYPE_CHECKING:
+    from lightrnn.cuda.executor import CudaExecutor
+    from lightrnn.cuda.interface import Device
+    from lightrnn.cuda.interface import Stream as StreamOnGpu
+    from lightrnn.cuda.session import CudaSession
     from lightrnn.streaming import Streamed
+
+    AnyExecutor: TypeAlias = Executor | CudaExecutor
 
 
 class TensorSpec(Record):
@@ -42,16 +48,17 @@ def load(
     """Load a model from a .lrnn file.
 
     source: a path (mapped into memory), the file's bytes, or a binary file object.
-    device: "cpu".
-    threads: the most that one run uses; by default LIGHTRNN_THREADS, else all cores allowed.
+    device: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where one is ready, else the
+    CPU. threads: the most that one run uses on the CPU; by default LIGHTRNN_THREADS, else all cores
+    allowed.
 
-    Raises FormatError or GraphError for a bad file, OSError where it cannot be read.
+    Raises FormatError or GraphError for a bad file, OSError where it cannot be read, DeviceError
+    where a GPU is asked for and cannot be used.
     """
-    if device != "cpu":
-        raise UnsupportedError(f"device {device!r} is not supported, expected 'cpu'")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, expected a positive number")
-    return Model(source if isinstance(source, str | os.PathLike) else contents(source), threads)
+    where = source if isinstance(source, str | os.PathLike) else contents(source)
+    return Model(where, threads, device)
 
 
 class Model:
@@ -61,24 +68,27 @@ class Model:
     path and a hash. Pickling raises FormatError where the file has changed since it was loaded.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        gpu = _gpu(device)
         self._source = Source(source)
-        self._threads = threads
+        self._threads, self._asked = threads, device
+        self._device = "cpu" if gpu is None else "cuda" if device == "auto" else device
         file: ModelFile = read(source)
         for graph in file.graphs.values():
             check(graph, build)
         self._graphs = dict(file.graphs)
-        self._store = PackedStore()
+        self._store = PackedStore("cpu" if gpu is None else "cuda")
         self.encodings: dict[str, str] = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
         self._pieces: dict[str, _Pieces] = {}
         self.metadata: dict[str, str] = dict(file.metadata)
         self.text: dict[str, Any] | None = None if file.text is None else dict(file.text)
-        kernels = library.load()
-        if kernels is None:
-            _warn_once()
-        count = threads or default_threads()
-        self._executor = None if kernels is None else Executor(kernels, count)
+        self._executor = _cpu_executor(threads) if gpu is None else _gpu_executor(gpu)
         self._main = self._signature(next(iter(self._graphs)), None)
 
     @property
@@ -104,9 +114,10 @@ class Model:
 
     def run(
         self,
-        inputs: Mapping[str, Array],
+        inputs: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         graph: str | None = None,
+        stream: Any = None,
     ) -> dict[str, Array]:
         """Compute outputs from inputs.
 
@@ -114,21 +125,28 @@ class Model:
         strides and alignment. outputs: the names wanted, by default all. graph: by default the
         first. The arrays returned are the caller's own.
 
-        Raises InputError for inputs that do not fit, DataError for a value out of range.
+        On a GPU, an input may also be an array there that has DLPack or __cuda_array_interface__;
+        the outputs are then `lightrnn.cuda.DeviceArray`. stream: the one to work on, as a handle or
+        an object with __cuda_stream__: the run does not wait for results that stay on the GPU,
+        unless a kernel checks values (indices, lengths).
+
+        Raises InputError for inputs that do not fit, DataError for a value out of range,
+        DeviceError where the GPU fails.
         """
         if graph is None and outputs is None:
             signature = self._main
         else:
             signature = self._signature(graph or self.graphs[0], outputs)
-        return signature.run(inputs)
+        return signature.run(inputs) if stream is None else signature.run_on(stream, inputs)
 
-    def __call__(self, *inputs: Array) -> Array | tuple[Array, ...]:
+    def __call__(self, *inputs: Any, stream: Any = None) -> Array | tuple[Array, ...]:
         """Run the first graph on inputs in order; its outputs in order, a single one by itself."""
         signature = self._main
         if len(inputs) != len(signature.inputs):
             raise InputError(f"{len(inputs)} inputs, expected {len(signature.inputs)}")
         feeds = {spec.name: a for spec, a in zip(signature.inputs, inputs, strict=True)}
-        results = tuple(signature.run(feeds).values())
+        made = signature.run(feeds) if stream is None else signature.run_on(stream, feeds)
+        results = tuple(made.values())
         return results[0] if len(results) == 1 else results
 
     def plan(self, shapes: Mapping[str, Sequence[int]], graph: str | None = None) -> Plan:
@@ -163,11 +181,16 @@ class Model:
         first = prepare(made.first, tuple(made.first.outputs), *kept)
         visible = replace(made.first, inputs={n: made.first.inputs[n] for n in made.inputs})
         later = prepare(made.later, tuple(made.later.outputs), *kept, made.later.states)
-        return _Pieces(made, _Signature(visible, first, None), later)
+        return _Pieces(made, _Signature(visible, first, self._executor), later)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: "cpu", "cuda" or "cuda:N"."""
+        return self._device
 
     @property
     def arena_bytes(self) -> int:
-        """Memory kept for runs, weights apart."""
+        """Memory kept for runs, weights apart; on a GPU, memory there."""
         return 0 if self._executor is None else self._executor.arena_bytes
 
     def _signature(self, graph: str, outputs: Sequence[str] | None) -> _Signature:
@@ -188,39 +211,77 @@ class Model:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (*self._source.pickled(), self._threads)
+        return _unpickled, (*self._source.pickled(), self._threads, self._asked)
 
     def __repr__(self) -> str:
         return f"<lightrnn.Model {', '.join(self.graphs)}>"
 
 
-def _unpickled(source: str | bytes, digest: str | None, threads: int | None) -> Model:
+def _unpickled(
+    source: str | bytes, digest: str | None, threads: int | None, device: str = "cpu"
+) -> Model:
     """A model from what `Source.pickled` gives. Raises FormatError for another file, OSError."""
     if digest is None:
-        return Model(source, threads)
+        return Model(source, threads, device)
     file = Source(source)
     file.check(digest)
-    model = Model(source, threads)
+    model = Model(source, threads, device)
     file.check_unchanged()
     return model
+
+
+def _gpu(device: str) -> Device | None:
+    """The GPU that `device` names; None for the CPU. Raises DeviceError, UnsupportedError."""
+    if device == "cpu":
+        return None
+    kind, _, number = device.partition(":")
+    numbered = kind == "cuda" and number.isascii() and number.isdecimal()
+    if device not in ("cuda", "auto") and not numbered:
+        raise UnsupportedError(
+            f"device {device!r} is not supported, expected 'cpu', 'cuda', 'cuda:N' or 'auto'"
+        )
+    from lightrnn.cuda.device import open_device
+
+    try:
+        return open_device(int(number or 0))
+    except (DeviceError, NativeError):
+        if kind == "auto":
+            return None
+        raise
+
+
+def _gpu_executor(gpu: Device) -> CudaExecutor:
+    from lightrnn.cuda.executor import CudaExecutor
+
+    return CudaExecutor(gpu)
+
+
+def _cpu_executor(threads: int | None) -> Executor | None:
+    """None where there is no kernel library for this machine."""
+    kernels = library.load()
+    if kernels is None:
+        _warn_once()
+        return None
+    return Executor(kernels, threads or default_threads())
 
 
 class _Signature:
     """Inputs and outputs of a prepared graph, and the check of what a caller passes."""
 
-    def __init__(self, graph: Graph, prepared: Prepared, executor: Executor | None) -> None:
+    def __init__(self, graph: Graph, prepared: Prepared, executor: AnyExecutor | None) -> None:
         self.prepared = prepared
         self._executor = executor
         self.inputs = _specs(graph.inputs)
         self.names = tuple(prepared.graph.outputs)
         self.outputs = _specs(prepared.graph.outputs)
-        self.run: Callable[[Mapping[str, Any]], dict[str, Array]] = self._run
+        self.run: Callable[[Mapping[str, Any]], dict[str, Any]] = self._run
         if executor is not None:
             self.run = executor.dispatcher(prepared, [s.name for s in self.inputs], self._run)
 
-    def _run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs for inputs that are checked first, whatever their types and shapes."""
         arrays = self.checked(feeds)
+        results: Sequence[Any]
         if self._executor is None:
             results = run_on_numpy(self.prepared, arrays)
         else:
@@ -228,8 +289,28 @@ class _Signature:
             results = self._executor.run(plan, arrays)
         return dict(zip(self.names, results, strict=True))
 
-    def checked(self, feeds: Mapping[str, Any]) -> list[Array]:
-        """The inputs in order, each an array of its dtype and of sizes that fit."""
+    def run_on(self, stream: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """As `run`, on a caller's stream of the GPU."""
+        own = self.own_stream(stream)
+        arrays = self.checked(feeds, own)
+        plan = self.prepared.plan(tuple(a.shape for a in arrays))
+        results = self._gpu_executor().run(plan, arrays, own)
+        return dict(zip(self.names, results, strict=True))
+
+    def own_stream(self, stream: Any) -> StreamOnGpu:
+        """What the executor takes for a caller's stream."""
+        return self._gpu_executor().borrow(stream)
+
+    def _gpu_executor(self) -> CudaExecutor:
+        if self._executor is None or isinstance(self._executor, Executor):
+            raise InputError("a stream is for models on a GPU: load(..., device='cuda')")
+        return self._executor
+
+    def checked(self, feeds: Mapping[str, Any], stream: StreamOnGpu | None = None) -> list[Any]:
+        """The inputs in order, each an array of its dtype and of sizes that fit.
+
+        stream: where arrays on the GPU are to be ready.
+        """
         names = [s.name for s in self.inputs]
         for name in names:
             if name not in feeds:
@@ -237,9 +318,21 @@ class _Signature:
         for name in feeds:
             if name not in names:
                 raise InputError(f"no input {name!r}, the graph has {', '.join(names) or 'none'}")
-        arrays = [_array(spec, feeds[spec.name]) for spec in self.inputs]
+        arrays = [self._taken(spec, feeds[spec.name], stream) for spec in self.inputs]
         self._check_sizes([a.shape for a in arrays])
         return arrays
+
+    def _taken(self, spec: TensorSpec, value: Any, stream: StreamOnGpu | None) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return _array(spec, value)
+        if self._executor is None or isinstance(self._executor, Executor):
+            return _array(spec, value)
+        found = self._executor.adopt(spec.name, value, stream)
+        if found is None:
+            return _array(spec, value)
+        if found.dtype != spec.dtype:
+            raise InputError(f"input {spec.name!r} is {found.dtype}, expected {spec.dtype}")
+        return found
 
     def shapes(self, given: Mapping[str, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
         """Checked shapes of all inputs, in order."""
@@ -301,11 +394,12 @@ class Stream:
     where they are inputs that the file pairs with outputs.
     """
 
-    def __init__(self, executor: Executor | None, pieces: _Pieces) -> None:
+    def __init__(self, executor: AnyExecutor | None, pieces: _Pieces) -> None:
         self._executor, self._pieces = executor, pieces
         streamed = pieces.streamed
         counts = len(streamed.inputs), len(streamed.outputs)
-        self._session = Session(executor, pieces.later, *counts)
+        make = Session.on_numpy if executor is None else executor.session
+        self._session: Session | CudaSession = make(pieces.later, *counts)
         self._step = self._session.dispatcher(self._checked)
         self._began: tuple[tuple[int, ...], ...] | None = None
 
@@ -321,39 +415,46 @@ class Stream:
         other._began = self._began
         return other
 
-    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def step(self, inputs: Mapping[str, Any], stream: Any = None) -> dict[str, Array]:
         """The outputs, states apart, for the next piece, which may be of any number of steps.
 
         inputs: those of the model but for states. Inputs that are not along time are given with
         every piece; where an initial state depends on them, the first piece's count.
+        stream: a stream of the GPU, as `Model.run` takes it.
 
         Raises InputError for inputs that do not fit, DataError for a value out of range; the
         stream is then where it was.
         """
-        return self._step(inputs)
+        if stream is None:
+            return self._step(inputs)
+        return self._checked(inputs, (self._pieces.signature.own_stream(stream),))
 
-    def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        arrays = self._pieces.signature.checked(inputs)
+    def _checked(
+        self, inputs: Mapping[str, Any], on: tuple[StreamOnGpu, ...] = ()
+    ) -> dict[str, Array]:
+        """A step of checked inputs. on: the caller's stream of the GPU, if there is one."""
+        arrays = self._pieces.signature.checked(inputs, *on)
         if self._began is None:
-            return self._begin(arrays)
+            return self._begin(arrays, on)
         self._pieces.streamed.check(self._began, [a.shape for a in arrays])
         try:
-            return self._session.run(arrays)
+            return self._session.run(arrays, *on)
         except GraphError as error:
             raise InputError(
                 f"{error}; where the piece does not fit the states, reset() begins another sequence"
             ) from None
 
-    def _begin(self, arrays: list[Array]) -> dict[str, Array]:
+    def _begin(self, arrays: list[Any], on: tuple[StreamOnGpu, ...]) -> dict[str, Array]:
         pieces, shapes = self._pieces, tuple(a.shape for a in arrays)
         given = [*arrays, *pieces.streamed.zeros(shapes)]
         prepared = pieces.signature.prepared
+        results: Sequence[Any]
         if self._executor is None:
             results = run_on_numpy(prepared, given)
         else:
             plan = prepared.plan(tuple(a.shape for a in given))
-            results = self._executor.run(plan, given)
-        made = dict(zip(prepared.graph.outputs, results, strict=True))
+            results = self._executor.run(plan, given, *on)
+        made: dict[str, Any] = dict(zip(prepared.graph.outputs, results, strict=True))
         self._session.begin([made[output] for output in pieces.later.carried.values()])
         self._began = shapes
         return {name: made[name] for name in pieces.streamed.outputs}

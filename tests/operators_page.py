@@ -195,6 +195,8 @@ def _lowers_knowing(cls: type[Operator], case: Case, constants: Sequence[int]) -
 class Ignored:
     """An emitter that drops what it is given."""
 
+    target = "cpu"
+
     def call(self, kernel: str, *args: Any, work: int) -> None:
         pass
 

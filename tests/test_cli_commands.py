@@ -10,16 +10,18 @@ import re
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import lightrnn
-from lightrnn.errors import NativeError
-from lightrnn.native import library
+from lightrnn.cuda import device
+from lightrnn.errors import DeviceError, NativeError
+from lightrnn.native import abi, library
 from tests.command import (
     LANGID,
     failure,
@@ -343,6 +345,24 @@ def test_doctor_with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.match(r"x86-64-v(3|4|4vnni), from the packaged library /", found["kernels"])
 
 
+def test_doctor_tells_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(error: Exception) -> Callable[[int], None]:
+        def open_device(index: int) -> None:
+            raise error
+
+        return open_device
+
+    gpu = SimpleNamespace(name="H100", image=SimpleNamespace(images=SimpleNamespace(path="a.zip")))
+    monkeypatch.setattr(device, "open_device", lambda index: gpu)
+    assert facts()["GPU"] == "H100, kernels from a.zip"
+    monkeypatch.setattr(device, "open_device", failing(DeviceError("no NVIDIA driver")))
+    assert facts()["GPU"] == "not used: no NVIDIA driver"
+    monkeypatch.setattr(device, "open_device", failing(NativeError("a.zip: damaged")))
+    found = lightrnn_command("doctor")
+    assert found.status == 1
+    assert "GPU       refused: a.zip: damaged" in found.lines
+
+
 @pytest.fixture
 def _fresh_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is looked for again, and what is found is forgotten afterwards."""
@@ -401,6 +421,27 @@ def test_build_kernels(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{library.PACKAGED} came with lightrnn and is loaded instead" in found.err
     for path in (cache, built):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_build_kernels_for_gpus(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightrnn.cuda import build, image
+
+    def made(path: str) -> None:
+        index = {"abi": abi.ABI, "sources": image.source_hash(), "toolkit": {}, "kernels": {}}
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("index.json", json.dumps(index))
+            archive.writestr("sm_80/fill.cubin", b"code")
+            archive.writestr("sm_90/fill.cubin", b"code")
+
+    monkeypatch.setattr(build, "check_toolkit", lambda: None)
+    monkeypatch.setattr(build, "build", made)
+    found = lightrnn_command("build-kernels", "--cuda")
+    assert found.status == 0
+    built = cache / image.FILE_NAME
+    assert found.lines == [f"{built}: sm_80, sm_90 and PTX"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (cache, built)] == [0o700, 0o600]
+    monkeypatch.setattr(image, "PACKAGED", str(cache / "none"))
+    assert image.find_image((9, 0)).code("fill") == (b"code", "cubin")
 
 
 def test_kernels_that_cannot_be_built(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,16 +27,22 @@ MAY_IMPORT = {
     "format": "errors record graph",
     "streaming": "errors record graph ops engine",
     "source": "errors",
-    "model": "errors record graph ops engine format streaming source native.library",
+    "cuda": "errors record graph ops engine native.abi native.library",
+    "cuda.kernels": "native.abi kernels cuda",
+    "cuda.build": "errors record native.abi cuda cuda.kernels",
+    "model": "errors record graph ops engine format streaming source native.library cuda",
     "text": "errors record graph model",
     "ray": "errors graph model text",
     "__init__": "errors model text",
-    "cli": "__init__ errors graph ops engine format model text native.library native.build",
+    "cli": "__init__ errors graph ops engine format model text native.library native.build cuda"
+    " cuda.build",
     "__main__": "cli",
 }
 """What each part of lightrnn imports of the others; a package always knows its own modules."""
 
 COMPILERS = {"numba", "llvmlite"}
+GPU = {"cuda"}
+"""NVIDIA's cuda.core and cuda.bindings, where a GPU is asked for."""
 TOKENIZERS = {"tokenizers", "jieba"}
 """Packages of tokenizers that a model may ask for by name."""
 
@@ -55,7 +61,9 @@ MODULES = dict(modules())
 def part_of(module: str) -> str:
     """The part that a module belongs to."""
     package = module.split(".", maxsplit=1)[0]
-    return module if package == "native" else package
+    apart = ("cuda.build", "cuda.kernels")
+    found = next((name for name in apart if f"{module}.".startswith(f"{name}.")), package)
+    return module if package == "native" else found
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -92,8 +100,10 @@ def test_nothing_but_numpy_and_the_standard_library_is_imported(module: str) -> 
     allowed = {"lightrnn", "numpy", *sys.stdlib_module_names}
     if module == "record":
         allowed.add("typing_extensions")  # for type checkers alone
-    if part_of(module) in ("native.build", "kernels"):
+    if part_of(module) in ("native.build", "kernels", "cuda.build", "cuda.kernels"):
         allowed |= COMPILERS
+    if module in ("cuda.device", "cuda.build"):
+        allowed |= GPU
     if module.startswith("text.tokenizers."):
         allowed |= TOKENIZERS
     if module == "cli.plot":

@@ -1,4 +1,4 @@
-"""`lightrnn build-kernels`: compile the kernel library for this user."""
+"""`lightrnn build-kernels`: compile the kernel library, or GPU kernels, for this user."""
 
 from __future__ import annotations
 
@@ -17,28 +17,62 @@ if TYPE_CHECKING:
 
 
 def add(subparsers: Subparsers) -> None:
-    command(subparsers, "build-kernels", "compile the kernels into your cache", run)
+    parser = command(subparsers, "build-kernels", "compile the kernels into your cache", run)
+    parser.add_argument("--cuda", action="store_true", help="those for GPUs; needs no GPU")
 
 
 def run(args: argparse.Namespace) -> int:
-    import logging
+    if args.cuda:
+        _run_cuda()
+    else:
+        _run_cpu()
+    return 0
 
-    from lightrnn.errors import NativeError
+
+def _run_cpu() -> None:
     from lightrnn.native import library
 
     _check_possible()
-    path = library.cached_path()
+    path = _place(library.cached_path())
+    level = _build(path)
+    say(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
+    _warn_of(library.PACKAGED)
+
+
+def _run_cuda() -> None:
+    from lightrnn.cuda import build, image
+
+    build.check_toolkit()
+    path = _place(image.cached_path())
+    _make_private(os.path.dirname(path))
+    build.build(path)
+    os.chmod(path, 0o600)
+    say(f"{path}: {', '.join(f'sm_{a}{b}' for a, b in image.Images(path).targets)} and PTX")
+    _warn_of(image.PACKAGED)
+
+
+def _place(path: str | None) -> str:
+    """Where to put kernels, once it is said that they are being made."""
+    from lightrnn.errors import NativeError
+
     if path is None:
         raise NativeError("no folder to put the kernels in: set HOME or XDG_CACHE_HOME")
     if sys.stderr.isatty():
         print("compiling; this takes some minutes", file=sys.stderr)
-    level = _build(path)
-    say(f"{path}: x86-64-{level}" if level else f"{path}: nothing that this CPU runs")
-    if os.path.exists(library.PACKAGED):
-        logging.getLogger("lightrnn").warning(
-            "%s came with lightrnn and is loaded instead", library.PACKAGED
-        )
-    return 0
+    return path
+
+
+def _warn_of(packaged: str) -> None:
+    import logging
+
+    if os.path.exists(packaged):
+        log = logging.getLogger("lightrnn")
+        log.warning("%s came with lightrnn and is loaded instead", packaged)
+
+
+def _make_private(folder: str) -> None:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chmod(folder, 0o700)
 
 
 def _check_possible() -> None:
@@ -57,9 +91,7 @@ def _build(path: str) -> str | None:
     from lightrnn.errors import NativeError
     from lightrnn.native import build, library
 
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    os.chmod(folder, 0o700)
+    _make_private(os.path.dirname(path))
     try:
         build.build(path)
     except ImportError as error:

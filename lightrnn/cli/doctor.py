@@ -45,7 +45,24 @@ def run(args: argparse.Namespace) -> int:
     except InputError as error:
         say(f"threads   {error}")
         status = 1
+    try:
+        say(f"GPU       {_gpu()}")
+    except NativeError as error:
+        say(f"GPU       refused: {error}")
+        status = 1
     return status
+
+
+def _gpu() -> str:
+    """The GPU that models can run on, and its kernels. Raises NativeError as `_kernels` does."""
+    from lightrnn.cuda.device import open_device
+    from lightrnn.errors import DeviceError
+
+    try:
+        found = open_device(0)
+    except DeviceError as error:
+        return f"not used: {error}"
+    return f"{found.name}, kernels from {found.image.images.path}"
 
 
 def _kernels() -> str:

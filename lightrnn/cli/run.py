@@ -48,7 +48,9 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="lines in one run")
     parser.add_argument("--threads", type=positive, metavar="N", help="by default all cores")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:N or auto"
+    )
     parser.add_argument("--npz", metavar="IN.npz", help="inputs of a model that takes no text")
     add_options(parser)
 

@@ -79,6 +79,10 @@ class Binder:
 
     # What operators call
 
+    @property
+    def target(self) -> str:
+        return self._prepared.target
+
     def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
         words: list[Ref | int] = []
         given = iter(args)

@@ -17,7 +17,8 @@ from lightrnn.graph import Array
 if TYPE_CHECKING:
     from lightrnn.engine.arena import Arena, Frame
 
-Results: TypeAlias = dict[str, Array]
+Results: TypeAlias = dict[str, Any]
+"""Arrays by name."""
 Carry: TypeAlias = tuple[Array, Array]
 """Memory that is overwritten after a run, and what with."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from lightrnn.errors import DataError
 from lightrnn.graph import Array, Node
 from lightrnn.native.library import Library
 from lightrnn.ops import Operator
+
+if TYPE_CHECKING:
+    from lightrnn.engine.session import Session
 
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
@@ -87,6 +90,12 @@ class Executor:
         dtypes = [prepared.graph.inputs[name].dtype for name in names]
         return signature_call(names, dtypes, prepared, self._arenas, otherwise)
 
+    def session(self, prepared: Prepared, inputs: int, outputs: int) -> Session:
+        """A session of a graph, as `Session` describes it."""
+        from lightrnn.engine.session import Session
+
+        return Session(self, prepared, inputs, outputs)
+
     def carrying(
         self, frame: Frame, inputs: int, outputs: int, carry: Carry
     ) -> Callable[..., Results]:
@@ -125,24 +134,10 @@ class Executor:
                 _raise(frame)
 
     def _evaluate(self, call: HostCall) -> None:
-        values = self._values(call.step.node, call.step.operator, call.inputs)
+        values = evaluate_step(self._run_body, call.step.node, call.step.operator, call.inputs)
         for place, value in zip(call.outputs, values, strict=False):
             if place is not None:
                 place[...] = value
-
-    def _values(
-        self, node: Node, operator: Operator, inputs: Sequence[Array | None]
-    ) -> tuple[Array, ...]:
-        """All outputs of a host step."""
-        if not operator.holds_graphs:
-            return evaluate_operator(node, operator, inputs)
-        from lightrnn.engine.control import PreparedControl
-
-        assert isinstance(operator, PreparedControl)
-        try:
-            return operator.run(self._run_body, inputs)
-        except DataError as error:
-            raise DataError(f"{node}: {error}") from None
 
     def _run_body(self, body: Prepared, arrays: Sequence[Array]) -> list[Array]:
         return self.run(body.plan(tuple(a.shape for a in arrays)), arrays)
@@ -160,7 +155,7 @@ class Executor:
         call.pace.record(team, perf_counter() - start)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
-        values = self._values(tail.node, tail.operator, frame.tail_inputs)
+        values = evaluate_step(self._run_body, tail.node, tail.operator, frame.tail_inputs)
         made = dict(zip(tail.node.outputs, values, strict=False))
         made.update((name, a) for (name, _), a in zip(tail.live, frame.live, strict=True))
         arrays = [made[name] for name in tail.rest.graph.inputs]
@@ -172,6 +167,24 @@ class Executor:
         return sum(a.nbytes for a in self._arenas)
 
 
+def evaluate_step(
+    run_body: Callable[[Prepared, Sequence[Array]], list[Array]],
+    node: Node,
+    operator: Operator,
+    inputs: Sequence[Array | None],
+) -> tuple[Array, ...]:
+    """All outputs of a host step. run_body: runs a graph that a control operator holds."""
+    if not operator.holds_graphs:
+        return evaluate_operator(node, operator, inputs)
+    from lightrnn.engine.control import PreparedControl
+
+    assert isinstance(operator, PreparedControl)
+    try:
+        return operator.run(run_body, inputs)
+    except DataError as error:
+        raise DataError(f"{node}: {error}") from None
+
+
 def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
     """The outputs by NumPy semantics alone, where there is no library for this machine."""
     feeds = dict(zip(prepared.graph.inputs, arrays, strict=True))
@@ -179,8 +192,12 @@ def run_on_numpy(prepared: Prepared, arrays: Sequence[Array]) -> list[Array]:
     return [np.array(outputs[name]) for name in prepared.graph.outputs]
 
 
+def raise_bad_value(status: Any, plan: Plan) -> NoReturn:
+    """Raise for the bad value that a kernel met, and clear the status words."""
+    number = status[1]
+    status[0] = status[1] = 0
+    raise DataError(f"{plan.nodes[number]}: an index or a length is out of range")
+
+
 def _raise(frame: Frame) -> None:
-    """Raise for the bad value that a kernel met."""
-    number = frame.status[1]
-    frame.status[0] = frame.status[1] = 0
-    raise DataError(f"{frame.plan.nodes[number]}: an index or a length is out of range")
+    raise_bad_value(frame.status, frame.plan)

@@ -77,10 +77,11 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 class PackedStore:
     """Packed constants of one model, by source arrays and layout, shared by all its plans.
 
-    lock: held while a plan is made.
+    target: what plans are made for, "cpu" or "cuda". lock: held while a plan is made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: str = "cpu") -> None:
+        self.target = target
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
         _STORES.add(self)
@@ -197,6 +198,11 @@ class Prepared:
                 graph, self._store, lasting, self.encodings, self.carried
             )
         return Binder(self._decided[taken]).bind(shapes)
+
+    @property
+    def target(self) -> str:
+        """What plans are made for: "cpu" or "cuda"."""
+        return self._store.target
 
     def packed(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]

@@ -33,6 +33,11 @@ class Session:
         self._arena = Arena()
         self._calls: dict[Hashable, Callable[..., Results]] = {}
 
+    @staticmethod
+    def on_numpy(prepared: Prepared, inputs: int, outputs: int) -> Session:
+        """A session where there are no kernels for this machine."""
+        return Session(None, prepared, inputs, outputs)
+
     def begin(self, states: Sequence[Array]) -> None:
         """Start from these states, which may be of other shapes than before."""
         self._calls.clear()

@@ -68,7 +68,7 @@ def load() -> Library | None:
         return open_library(PACKAGED)
     cached = cached_path()
     if cached is not None and os.path.exists(cached):
-        _check_private(cached)
+        check_private(cached)
         return open_library(cached)
     return None
 
@@ -123,7 +123,7 @@ def _check_whole(path: str) -> None:
         raise NativeError(f"{path}: damaged, its checksum does not fit; {_REMEDY}")
 
 
-def _check_private(path: str) -> None:
+def check_private(path: str) -> None:
     """Refuse a library that another user owns or could change."""
     real = os.path.realpath(path)
     for place in (os.path.dirname(path), os.path.dirname(real), real):

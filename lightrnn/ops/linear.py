@@ -55,16 +55,18 @@ def emit_gemm(
     b: [batch, k, n], or [batch, n, k] if transposed. shared_*: one matrix for the whole batch.
     scale multiplies b and must be 1 for a b that is not known. ldi: 0 where init is one row.
     """
-    if n == 1 and (batch == 1 or (shared_b and not shared_a)) and _is_float(m, b, not transposed):
+    matrices, stored, kind, room = 1 if shared_b else batch, "float32", 0, None
+    if b.value is not None and scale == 1.0:
+        stored, kind = weight_kind(emit.target, m, b, columns=not transposed)
+    single = n == 1 and (batch == 1 or (shared_b and not shared_a))
+    if single and stored not in LARGEST and emit.target == "cpu":
         vector: Operand | Ref = b
         if scale != 1.0:
             vector = emit.packed((b,), ("scaled", scale), lambda v: v * np.float32(scale))
         rows = batch * m
         emit.call("matvec", a, vector, init, c, rows, k, k, ldi, work=rows * k)
         return
-    matrices, kind, room = 1 if shared_b else batch, 0, None
     if b.value is not None:
-        stored, kind = weight_kind(m, b, columns=not transposed) if scale == 1.0 else ("float32", 0)
 
         def pack(value: Array) -> Array:
             matrix = value.reshape(matrices, *((n, k) if transposed else (k, n)))
@@ -87,11 +89,6 @@ def emit_gemm(
         0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind, room,
         work=batch * m * n * k,
     )  # fmt: skip
-
-
-def _is_float(rows: int, b: Operand, columns: bool) -> bool:
-    """Whether a product multiplies by b's values, and not by integers that stand for them."""
-    return b.value is None or weight_kind(rows, b, columns=columns)[0] not in LARGEST
 
 
 @operator("MatMul", inputs="A B", outputs="Y")

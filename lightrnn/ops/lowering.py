@@ -54,6 +54,10 @@ class Operand(NamedTuple):
 class Emitter(Protocol):
     """Collects the kernel calls of one bound plan."""
 
+    @property
+    def target(self) -> str:
+        """What the plan is for, "cpu" or "cuda": how much is done at once depends on it."""
+
     def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
         """Append a kernel call; `args` follow `native.abi.KERNELS[kernel]`.
 

@@ -77,7 +77,9 @@ def narrow(packed: Array, stored: str) -> Array:
     return packed
 
 
-def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> tuple[str, int]:
+def weight_kind(
+    target: str, rows: int, *weights: Operand | None, columns: bool = False
+) -> tuple[str, int]:
     """How to pack weights that go together, and its place in abi.WEIGHTS.
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
@@ -85,13 +87,16 @@ def weight_kind(rows: int, *weights: Operand | None, columns: bool = False) -> t
     The results are the same. Integers are always multiplied as such: their results are their own.
     columns: whether the weights' columns are what the product sums over rows for, so that these
     need a scale each, and not the rows.
+    target: as `Emitter.target`. On a GPU float16 and bfloat16 stay so whatever the rows, and
+    integers become the float32 that they stand for.
     """
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
     whole, _, by = stored.partition("_")
     if whole in LARGEST:
-        stored = whole if (by == "columns") == columns else "float32"
-    elif rows >= _MANY_ROWS:
+        exact = (by == "columns") == columns and target == "cpu"
+        stored = whole if exact else "float32"
+    elif rows >= _MANY_ROWS and target == "cpu":
         stored = "float32"
     return stored, WEIGHTS.index(stored)
 

@@ -22,6 +22,8 @@ from lightrnn.record import Record
 
 _CHUNK_BYTES = 1 << 20
 """Projected inputs of one chunk of steps: small enough to stay in cache."""
+_GPU_CHUNK_BYTES = 1 << 30
+"""The same on a GPU, where as many steps as possible are one launch."""
 _CHUNK_ROWS = 48
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
 
@@ -128,7 +130,7 @@ def lower_layer(
 
     kernel: rnn, gru or lstm. after: GRU's linear_before_reset. coupled: LSTM's input_forget.
     """
-    chunk = _steps_of_a_chunk(layer)
+    chunk = _steps_of_a_chunk(emit, layer)
     rows = min(chunk, layer.time) * layer.batch
     xw = emit.scratch(layer.directions * rows * layer.width * 4)
     cell = _Cell(emit, layer, kernel, xw, after, coupled)
@@ -142,9 +144,10 @@ def lower_layer(
         cell.emit(0, 0)
 
 
-def _steps_of_a_chunk(layer: Layer) -> int:
+def _steps_of_a_chunk(emit: Emitter, layer: Layer) -> int:
     step_bytes = max(layer.directions * layer.batch * layer.width * 4, 1)
-    return max(_CHUNK_BYTES // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
+    most = _CHUNK_BYTES if emit.target == "cpu" else _GPU_CHUNK_BYTES
+    return max(most // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
 
 
 class _Product:
@@ -152,9 +155,9 @@ class _Product:
 
     def __init__(self, emit: Emitter, layer: Layer, after: int) -> None:
         self._emit, self._layer = emit, layer
-        rows = layer.batch * min(layer.time, _steps_of_a_chunk(layer))
+        rows = layer.batch * min(layer.time, _steps_of_a_chunk(emit, layer))
         gates = layer.gates
-        stored, self._kind = weight_kind(rows, layer.slots.w)
+        stored, self._kind = weight_kind(emit.target, rows, layer.slots.w)
         self._stored = stored
         self._weights = emit.packed(
             (layer.slots.w,), ("gates", gates, stored), lambda w: gate_panels(w, gates, stored)
@@ -240,7 +243,7 @@ class _Cell:
         rows = layer.directions * layer.batch
         wide = rows * padded(layer.hidden) * 4
         h = emit.scratch(2 * rows * padded(layer.size) * 4)
-        stored, self._kind = weight_kind(layer.batch, slots.r, slots.projection)
+        stored, self._kind = weight_kind(emit.target, layer.batch, slots.r, slots.projection)
         r = emit.packed(
             (slots.r,), ("gates", gates, stored), lambda v: gate_panels(v, gates, stored)
         )
@@ -277,7 +280,8 @@ class _Cell:
         projection = self._layer.slots.projection
         if projection is None:
             return None
-        stored, _ = weight_kind(self._layer.batch, self._layer.slots.r, projection)
+        r, target = self._layer.slots.r, self._emit.target
+        stored, _ = weight_kind(target, self._layer.batch, r, projection)
         return self._emit.packed(
             (projection,), ("projection", stored),
             lambda v: weight_panels(v.swapaxes(1, 2), stored),

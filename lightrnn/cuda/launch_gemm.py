@@ -1,0 +1,55 @@
+"""Launches of matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil
+from lightrnn.errors import NativeError
+from lightrnn.native import abi
+
+SYMBOLS = tuple(
+    Symbol(f"gemm_{form}", "gemm", "gemm", hot=True, resident=2)
+    for form in ("tile_64", "tile_128", "rows_1", "rows_4")
+)
+_SHARED = {size: 2 * 4 * 8 * (2 * size + 4) for size in (64, 128)}
+"""Bytes that a tile kernel stages: twice 8 columns of a, each 4 floats longer, and 8 rows of b."""
+_TILE_THREADS = 256
+_FEW_ROWS = 16
+"""Rows up to which a product is bound by reading its weights."""
+
+
+def gemm(
+    a: Mapping[str, int], gpu: Gpu, words: tuple[int, ...] | None = None
+) -> tuple[Launch, ...]:
+    """The launch for arguments by name; words: the same, where the instruction's are others."""
+    batch, m, n = a["batch"], a["m"], a["n"]
+    if abi.WEIGHTS[a["kind"]] == "int8":
+        raise NativeError("a GPU has no product with int8 weights; expected them as float32")
+    if batch * m * n == 0:
+        return ()
+    if m <= _FEW_ROWS or gpu.threads < _TILE_THREADS:
+        rows = 1 if m == 1 else 4
+        grid, block = batch * ceil(m, rows) * ceil(n, 16), max(gpu.threads // 4 * 4, 4)
+        return (Launch(f"gemm_rows_{rows}", grid, block, block * rows * 16, words=words),)
+    size = 128
+    if batch * ceil(m, 128) * ceil(n, 128) < gpu.multiprocessors:
+        size = 64
+    grid = batch * ceil(m, size) * ceil(n, size)
+    return (Launch(f"gemm_tile_{size}", grid, _TILE_THREADS, _SHARED[size], words=words),)
+
+
+def product(
+    gpu: Gpu,
+    a: int,
+    b: int,
+    init: int,
+    c: int,
+    shape: Sequence[int],
+    rows: Sequence[int],
+    kind: int,
+) -> tuple[Launch, ...]:
+    """One product of addresses; shape: m, n, k; rows: elements between those of a, init and c."""
+    m, n, k = shape
+    words = (a, b, init, c, 1, m, n, k, *rows, 0, 0, 0, 0, kind, 0)
+    return gemm({"batch": 1, "m": m, "n": n, "kind": kind}, gpu, words)
