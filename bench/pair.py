@@ -102,7 +102,7 @@ def _compared(
         reference = _reference(replace(cell, threads=1, dtype="float32"))
         result["lightrnn_error"] = rms(found[0], reference)
         result["engine_error"] = rms(wanted[0], reference)
-        if isinstance(cell, Layer) and cell.dtype == "int8" and ours.constants is not None:
+        if isinstance(cell, Layer) and cell.dtype.startswith("int") and ours.constants is not None:
             alone = recurrent.rounded(subject, cell.op, ours.constants)
             result["rounding_error"] = rms(alone, reference)
     return result
