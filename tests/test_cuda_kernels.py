@@ -157,7 +157,7 @@ PRODUCTS = {
     "one row": (1, 20, 33, GPU, "gemm_rows_1"),
     "few rows": (5, 37, 19, GPU, "gemm_rows_4"),
     "no depth": (3, 17, 0, GPU, "gemm_rows_4"),
-    "tiles of 128": (130, 140, 10, Gpu(1, 96 * 1024), "gemm_tile_128"),
+    "tiles of 128": (100, 250, 10, Gpu(1, 96 * 1024), "gemm_tile_128"),
     "tiles of 64": (70, 67, 17, Gpu(132, 96 * 1024), "gemm_tile_64"),
 }
 

@@ -121,16 +121,16 @@ def _store_strips(size: int, buffer: str) -> list[str]:
 def _multiply_strips(size: int) -> list[str]:
     """Add the products of a buffer's strips: a thread's rows and columns lie 64 apart in fours."""
     each = size // 16
-    lines = [f"for depth in range({DEPTH}):"]
-    for g in range(0, each, 4):
-        rows = ", ".join(f"a{g + k}" for k in range(4))
-        columns = ", ".join(f"b{g + k}" for k in range(4))
-        lines += [
-            f"    {rows} = load4(memory, place + depth * {size + PAD} + {16 * g} + y * 4)",
-            f"    {columns} = load4(memory, place + {DEPTH * (size + PAD)}"
-            f" + depth * {size} + {16 * g} + x * 4)",
-        ]
-    return [*lines, *(f"    c{r}_{j} += a{r} * b{j}" for r in range(each) for j in range(each))]
+    lines = ["p = at(memory, place + y * 4)"]
+    lines += [f"q = at(memory, place + {DEPTH * (size + PAD)} + x * 4)"]
+    for depth in range(DEPTH):
+        for g in range(0, each, 4):
+            rows = ", ".join(f"a{g + k}" for k in range(4))
+            columns = ", ".join(f"b{g + k}" for k in range(4))
+            lines += [f"{rows} = load4(p, {depth * (size + PAD) + 16 * g})"]
+            lines += [f"{columns} = load4(q, {depth * size + 16 * g})"]
+        lines += [f"c{r}_{j} += a{r} * b{j}" for r in range(each) for j in range(each)]
+    return lines
 
 
 def _make_tiles(size: int) -> Callable[..., Any]:
