@@ -55,8 +55,8 @@ class FakeCuda:
         self.capturing: list[Any] | None = None
         self.driver = Driver(self)
         self.core = SimpleNamespace(
-            Device=lambda index: Device(self, index), Stream=Stream, LaunchConfig=LaunchConfig,
-            launch=self.launch, ObjectCode=ObjectCode,
+            __version__="1.2.2", Device=lambda index: Device(self, index), Stream=Stream,
+            LaunchConfig=LaunchConfig, launch=self.launch, ObjectCode=ObjectCode,
             LEGACY_DEFAULT_STREAM=Stream(self, 1), PER_THREAD_DEFAULT_STREAM=Stream(self, 2),
         )  # fmt: skip
 
@@ -181,6 +181,9 @@ class Device:
         self._streams += 1
         return Stream(self._cuda, self._streams)
 
+    def create_event(self) -> Any:
+        return SimpleNamespace(handle=object())
+
     def allocate(self, size: int, *, stream: Stream) -> Buffer:
         assert isinstance(stream, Stream)
         assert self._cuda.context == 100 + self._index
@@ -191,7 +194,6 @@ class Driver:
     """Functions that give (status, values...)."""
 
     CU_MEMHOSTALLOC_PORTABLE = 1
-    CUevent_flags = SimpleNamespace(CU_EVENT_DISABLE_TIMING=2)
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
     CUdevice = staticmethod(int)
 
@@ -240,19 +242,12 @@ class Driver:
         self._cuda.do(lambda: ctypes.memset(place, byte, count))
         return (self._cuda.status,)
 
-    def cuEventCreate(self, flags: int) -> tuple[Any, ...]:
-        self._cuda.log.append("cuEventCreate")
-        return CUresult.CUDA_SUCCESS, object()
-
     def cuEventRecord(self, event: Any, stream: int) -> tuple[Any, ...]:
+        self._cuda.log.append("cuEventRecord")
         return (CUresult.CUDA_SUCCESS if stream < 10_000 else CUresult.CUDA_ERROR_INVALID_VALUE,)
 
     def cuStreamWaitEvent(self, stream: int, event: Any, flags: int) -> tuple[Any, ...]:
         assert type(stream) is int
-        return (CUresult.CUDA_SUCCESS,)
-
-    def cuEventDestroy(self, event: Any) -> tuple[Any, ...]:
-        self._cuda.log.append("cuEventDestroy")
         return (CUresult.CUDA_SUCCESS,)
 
     def cuKernelSetAttribute(

@@ -19,8 +19,9 @@ from lightrnn.cuda import DeviceArray, arena, device
 from lightrnn.cuda.executor import CudaExecutor
 from lightrnn.errors import DataError, DeviceError, DeviceMemoryError, InputError
 from lightrnn.format import ModelFile, dumps
-from lightrnn.graph import FLOAT32, INT64, Array, Graph, Node, TensorType
+from lightrnn.graph import Array, Graph
 from tests import control_models, streams
+from tests.cuda_graphs import Interface, lookup, nonzero, nonzero_free, stepping
 from tests.host_device import HostDevice, SimulatedDevice
 from tests.test_engine import recurrent_graph, sequence
 
@@ -39,48 +40,6 @@ def pair(graph: Graph) -> tuple[lightrnn.Model, lightrnn.Model]:
     """A model on the CPU and on the GPU."""
     content = dumps(ModelFile({"main": graph}))
     return lightrnn.load(content, threads=1), lightrnn.load(content, device="cuda")
-
-
-def lookup() -> Graph:
-    """y [N, 8] = the row of a table for each of `ids`, then a product."""
-    rng = np.random.default_rng(3)
-    constants = {
-        "table": rng.standard_normal((9, 6)).astype(np.float32),
-        "w": rng.standard_normal((6, 8)).astype(np.float32),
-    }
-    nodes = (
-        Node("Gather", ("table", "ids"), ("rows",), {}, "embedding"),
-        Node("MatMul", ("rows", "w"), ("y",), {}, "product"),
-    )
-    inputs = {"ids": TensorType(INT64, ("N",))}
-    return Graph(inputs, {"y": TensorType(FLOAT32, ("N", 8))}, nodes, constants)
-
-
-def nonzero() -> Graph:
-    """Shapes that depend on values: the places of x's non-zeros, and twice x."""
-    nodes = (
-        Node("Add", ("x", "x"), ("twice",), {}, "add"),
-        Node("NonZero", ("twice",), ("places",), {}, "count"),
-        Node("Mul", ("twice", "x"), ("square",), {}, "mul"),
-    )
-    return Graph(
-        {"x": TensorType(FLOAT32, ("T", "N"))},
-        {"places": TensorType(INT64, (2, "K")), "square": TensorType(FLOAT32, ("T", "N"))},
-        nodes,
-        {},
-    )
-
-
-class Interface:
-    """An array of another library by __cuda_array_interface__ alone, over host memory."""
-
-    def __init__(self, array: Array, stream: int | None = None, **more: Any) -> None:
-        self.array = array
-        self.__cuda_array_interface__ = {
-            "shape": array.shape, "typestr": array.dtype.str, "version": 3, "stream": stream,
-            "data": (array.__array_interface__["data"][0], False),
-            "strides": None if array.flags.c_contiguous else array.strides, **more,
-        }  # fmt: skip
 
 
 SHAPES = ((5, 3), (7, 2), (5, 3), (5, 3), (40, 1), (1, 1), (0, 2), (3, 0), (7, 2))
@@ -185,13 +144,6 @@ def test_arrays_on_the_gpu_are_read_where_they_are(gpu: HostDevice, form: str) -
         assert isinstance(found, DeviceArray)
         assert (found.shape, found.dtype, len(found), found.ndim) == (x.shape, x.dtype, 5, 2)
         np.testing.assert_array_equal(found.numpy(), cpu(x))
-
-
-def nonzero_free() -> Graph:
-    """square [T, N] = (x + x) * x."""
-    graph = nonzero()
-    nodes = (graph.nodes[0], graph.nodes[2])
-    return Graph(graph.inputs, {"square": graph.outputs["square"]}, nodes, {})
 
 
 def test_results_on_the_gpu_are_inputs_and_other_libraries_arrays(gpu: HostDevice) -> None:
@@ -349,21 +301,6 @@ def test_steps_with_arrays_on_the_gpu_and_a_callers_stream(gpu: HostDevice) -> N
         found = ours.step({"ids": Interface(ids)}, stream=mine.handle)["y"]
         assert isinstance(found, DeviceArray)
         np.testing.assert_array_equal(found.numpy(), theirs.step({"ids": ids})["y"])
-
-
-def stepping() -> Graph:
-    """ids [T, N] to y [T, 1, N, 16]: an embedding and an LSTM."""
-    graph = recurrent_graph("LSTM", 16)
-    rng = np.random.default_rng(5)
-    constants = {n: c[:1] for n, c in graph.constants.items()}
-    constants["table"] = rng.standard_normal((9, 16)).astype(np.float32)
-    layer = graph.nodes[0]
-    nodes = (
-        Node("Gather", ("table", "ids"), ("x",), {}, "embedding"),
-        Node("LSTM", layer.inputs, layer.outputs, {"hidden_size": 16}, "layer"),
-    )
-    outputs = {"y": TensorType(FLOAT32, ("T", 1, "N", 16))}
-    return Graph({"ids": TensorType(INT64, ("T", "N"))}, outputs, nodes, constants)
 
 
 # Many at once, and what goes wrong

@@ -25,13 +25,24 @@ _PLAIN_SHARED = 48 * 1024
 """Bytes of dynamic shared memory that a kernel may have without asking."""
 
 
-class CudaStream:
-    """A stream, or a graph under construction. core: cuda.core's object."""
+_LEGACY, _PER_THREAD = 1, 2
+"""Handles of the default stream, and of a thread's own: another stream in each thread."""
+_MOST_BORROWED = 64
+"""Streams of others that are remembered."""
 
-    __slots__ = ("__weakref__", "core", "handle")
+
+class CudaStream:
+    """A stream, or a graph under construction. core: cuda.core's object.
+
+    event: what others wait for, made when somebody does. Recorded again, it stands for more work of
+    the same stream, which is as good for those who have not begun to wait.
+    """
+
+    __slots__ = ("core", "event", "handle")
 
     def __init__(self, core: Any, handle: int) -> None:
         self.core, self.handle = core, handle
+        self.event: Any = None
 
 
 class CudaMemory:
@@ -75,6 +86,7 @@ class CudaDevice:
         self._kernels: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
         self._lock = threading.RLock()
+        self._borrowed: dict[int, CudaStream] = {}
         self._forked = False
         self._capturing = False
         self._late: list[tuple[Any, CudaStream, set[Any]]] = []
@@ -102,7 +114,8 @@ class CudaDevice:
     def failure(self, reason: str) -> DeviceError:
         """The error to raise for one of CUDA's."""
         first = reason.splitlines()[0]
-        if "OUT_OF_MEMORY" in reason:
+        # Some versions of cuda.core say only that they failed to allocate.
+        if "OUT_OF_MEMORY" in reason or "Failed to allocate" in reason:
             return DeviceMemoryError(
                 f"GPU {self.index} ({self.name}) is out of memory{self._left()}: run fewer or "
                 "smaller batches at once, or free what other libraries hold"
@@ -129,12 +142,22 @@ class CudaDevice:
         return CudaStream(core, int(core.handle))
 
     def borrow(self, handle: int) -> CudaStream:
+        handle = handle or _LEGACY
+        found = self._borrowed.get(handle)
+        if found is None:
+            if len(self._borrowed) >= _MOST_BORROWED:
+                self._borrowed.clear()
+            found = self._borrowed[handle] = CudaStream(self._foreign(handle), handle)
+        return found
+
+    def _foreign(self, handle: int) -> Any:
+        """cuda.core's object for a stream that is not ours."""
         from cuda import core
 
-        known = handle if handle > 2 else max(handle, 1)
-        named = {1: "LEGACY_DEFAULT_STREAM", 2: "PER_THREAD_DEFAULT_STREAM"}.get(known, "")
+        names = {_LEGACY: "LEGACY_DEFAULT_STREAM", _PER_THREAD: "PER_THREAD_DEFAULT_STREAM"}
+        named = names.get(handle, "")
         found = getattr(core, named, None)
-        return CudaStream(found or self.guarded(core.Stream.from_handle, known), known)
+        return found or self.guarded(core.Stream.from_handle, handle)
 
     def allocate(self, nbytes: int, stream: Any) -> CudaMemory:
         return CudaMemory(self, nbytes, stream)
@@ -190,15 +213,14 @@ class CudaDevice:
     def clear(self, target: int, nbytes: int, stream: Stream) -> None:
         self.checked(self._driver.cuMemsetD8Async(target, 0, nbytes, stream.handle))
 
-    def order(self, before: Stream, after: Stream) -> None:
-        driver = self._driver
-        flags = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
-        event = self.checked(driver.cuEventCreate(flags))
-        try:
-            self.checked(driver.cuEventRecord(event, before.handle))
-            self.checked(driver.cuStreamWaitEvent(after.handle, event, 0))
-        finally:
-            driver.cuEventDestroy(event)
+    def order(self, before: Any, after: Stream) -> None:
+        event = before.event
+        if event is None:
+            event = self.guarded(self.core.create_event)
+            if before.handle != _PER_THREAD:
+                before.event = event
+        self.checked(self._driver.cuEventRecord(event.handle, before.handle))
+        self.checked(self._driver.cuStreamWaitEvent(after.handle, event.handle, 0))
 
     def synchronize(self, stream: Any) -> None:
         self.guarded(stream.core.sync)
@@ -311,17 +333,21 @@ def open_device(index: int) -> CudaDevice:
 
 def _opened(index: int) -> CudaDevice:
     try:
+        from cuda import core
         from cuda.bindings import driver
-        from cuda.core import Device
     except ImportError as error:
         raise DeviceError(f"no package for GPUs ({error}): pip install 'lightrnn[cuda]'") from None
+    if int(core.__version__.partition(".")[0]) < 1:
+        raise DeviceError(
+            f"cuda-core is {core.__version__}, expected 1.0 or newer: pip install 'lightrnn[cuda]'"
+        )
     count = _count(driver)
     if not 0 <= index < count:
         raise DeviceError(
             f"no GPU {index}: the driver shows {count or 'none'}"
             f"{', numbered from 0' if count else '; does CUDA_VISIBLE_DEVICES hide it?'}"
         )
-    return CudaDevice(index, Device(index), driver)
+    return CudaDevice(index, core.Device(index), driver)
 
 
 def _count(driver: Any) -> int:
