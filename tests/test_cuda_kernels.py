@@ -155,10 +155,11 @@ def test_a_bad_length_is_reported() -> None:
 
 PRODUCTS = {
     "one row": (1, 20, 33, GPU, "gemm_rows_1"),
-    "few rows": (5, 37, 19, GPU, "gemm_rows_4"),
+    "few rows": (3, 37, 19, GPU, "gemm_rows_4"),
+    "some rows": (21, 37, 19, GPU, "gemm_rows_16"),
     "no depth": (3, 17, 0, GPU, "gemm_rows_4"),
     "tiles of 128": (100, 250, 10, Gpu(1, 96 * 1024), "gemm_tile_128"),
-    "tiles of 64": (70, 67, 17, Gpu(132, 96 * 1024), "gemm_tile_64"),
+    "tiles of 64": (70, 67, 17, Gpu(6, 96 * 1024), "gemm_tile_64"),
 }
 
 

@@ -8,7 +8,7 @@ from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 
-_RESIDENT = {"tile_64": 2, "tile_128": 1, "rows_1": 4, "rows_4": 2}
+_RESIDENT = {"tile_64": 2, "tile_128": 1, "rows_1": 4, "rows_4": 2, "rows_16": 2}
 SYMBOLS = tuple(
     Symbol(f"gemm_{form}", "gemm", "gemm", hot=True, resident=blocks)
     for form, blocks in _RESIDENT.items()
@@ -18,7 +18,7 @@ _SHARED = {size: 2 * 4 * 8 * (2 * size + 4) for size in (64, 128)}
 _TILE_THREADS = 256
 _PAIR = 0.7
 """What two tiles of 64 on a multiprocessor take, of the time of one of 128."""
-_FEW_ROWS = 16
+_FEW_ROWS = 64
 """Rows up to which a product is bound by reading its weights."""
 
 
@@ -31,11 +31,11 @@ def gemm(
         raise NativeError("a GPU has no product with int8 weights; expected them as float32")
     if batch * m * n == 0:
         return ()
-    if m <= _FEW_ROWS or gpu.threads < _TILE_THREADS:
-        rows = 1 if m == 1 else 4
+    tiles = {size: batch * ceil(m, size) * ceil(n, size) for size in (64, 128)}
+    if m <= _FEW_ROWS or tiles[64] < gpu.multiprocessors or gpu.threads < _TILE_THREADS:
+        rows = next(rows for rows in (1, 4, 16) if rows >= min(m, 16))
         grid, block = batch * ceil(m, rows) * ceil(n, 16), max(gpu.threads // 4 * 4, 4)
         return (Launch(f"gemm_rows_{rows}", grid, block, block * rows * 16, words=words),)
-    tiles = {size: batch * ceil(m, size) * ceil(n, size) for size in (64, 128)}
     pairs = ceil(tiles[64], 2 * gpu.multiprocessors)
     size = 128 if ceil(tiles[128], gpu.multiprocessors) <= _PAIR * pairs else 64
     grid = tiles[size]
