@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightrnn.cuda import launch_persistent
-from lightrnn.cuda.grid import COUNTERS, LEFT, SYNC_BYTES, TILES, Gpu, Launch
+from lightrnn.cuda.grid import COUNTERS, LEFT, Gpu, Launch
 from lightrnn.graph import Array
 from lightrnn.native import abi
 from lightrnn.ops.packing import narrow, panels
@@ -189,8 +189,3 @@ def _widened(packed: Array, stored: str) -> Array:
     if stored == "float16":
         return packed.astype(np.float32)
     return (packed.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def test_memory_at_sync_is_large_enough() -> None:
-    assert 8 * TILES < SYNC_BYTES
-    assert len(new_sync()) * 8 == SYNC_BYTES
