@@ -19,10 +19,13 @@ PAGE = """\
 <!-- Written by `python -m tests.cuda_page docs/cuda-kernels.md`. -->
 
 Each kernel is a Python function of `lightrnn/cuda/kernels`, compiled by numba-cuda to one PTX for
-sm_80 and assembled for sm_80 and sm_90; {toolkit}. An instruction of a plan is one launch
-of the kernel of its name, or those that `lightrnn/cuda/launch.py` chooses: products of few rows or
-in tiles of 64 or 128, recurrent layers step by step (`*_cell` after a product) or a whole sequence
-at once (`lstm_1`, `lstm_8`, `lstm_32`: the rows of a tile).
+sm_80 and assembled for sm_80 and sm_90, by {toolkit}.
+The cubins need a driver for CUDA 13 (580 or newer).
+
+An instruction of a plan is one launch of the kernel of its name, or those that
+`lightrnn/cuda/launch.py` chooses: products of few rows or in tiles of 64 or 128, recurrent layers
+step by step (`*_cell` after a product) or a whole sequence at once (`lstm_1`, `lstm_8`, `lstm_32`:
+the rows of a tile). Kernels run without a GPU too, as Python, in `tests/cuda_simulator.py`.
 
 ## What they use
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lightrnn.cuda import build, image
-from lightrnn.cuda.grid import SYNC_BYTES, Gpu
+from lightrnn.cuda.grid import Gpu
 from lightrnn.cuda.launch import SYMBOLS, is_supported, launch
 from lightrnn.cuda.launch_persistent import best_split, persistent
 from lightrnn.errors import DeviceError, NativeError
@@ -130,7 +130,7 @@ def layer(hidden: int, batch: int, **more: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_whole_sequences_fit_the_chip(cell: str, chip: str, images: image.Images) -> None:
+def test_whole_sequences_fit_the_chip(cell: str, chip: str) -> None:
     """All blocks run at once, one on each multiprocessor."""
     gpu = CHIPS[chip]
     found = 0
@@ -181,6 +181,12 @@ def test_attention_that_does_not_fit_is_refused() -> None:
     values: dict[str, Any] = {"size": 40000, "v_size": 40000, "steps": 1, "batch": 1, "heads": 1}
     with pytest.raises(NativeError, match=r"shared memory, the GPU has"):
         launch("attention", [values.get(p.name, 0) for p in kinds], HOPPER)
+
+
+def test_products_with_int8_weights_are_refused() -> None:
+    values = {"batch": 1, "m": 1, "n": 16, "kind": abi.WEIGHTS.index("int8")}
+    with pytest.raises(NativeError, match="int8 weights; expected them as float32"):
+        launch("gemm", [values.get(p.name, 0) for p in abi.KERNELS["gemm"].parameters], HOPPER)
 
 
 # The archive
@@ -255,7 +261,3 @@ def test_the_users_own_archive_is_found_and_must_be_private(
     path.chmod(0o666)
     with pytest.raises(NativeError, match="writable by you alone"):
         image.find_image((9, 0))
-
-
-def test_memory_at_sync_is_a_whole_number_of_words() -> None:
-    assert SYNC_BYTES % 256 == 0

@@ -104,7 +104,7 @@ def _attention(a: Mapping[str, int], tail: Words, gpu: Gpu) -> tuple[Launch, ...
         return ()
     queries, keys = min(_TILE, a["steps"]), _TILE
     while True:
-        floats = queries * (5 + keys + size + 1 + v_size) + keys * (size + v_size + 2)
+        floats = queries * (5 + keys + 1 + size + 1 + v_size) + keys * (size + v_size + 2)
         if 4 * floats <= gpu.shared_per_block:
             break
         if queries == keys == 1:

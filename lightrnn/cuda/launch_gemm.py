@@ -8,14 +8,17 @@ from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
 
+_RESIDENT = {"tile_64": 2, "tile_128": 1, "rows_1": 4, "rows_4": 2, "rows_16": 2}
 SYMBOLS = tuple(
-    Symbol(f"gemm_{form}", "gemm", "gemm", hot=True, resident=2)
-    for form in ("tile_64", "tile_128", "rows_1", "rows_4")
+    Symbol(f"gemm_{form}", "gemm", "gemm", hot=True, resident=blocks)
+    for form, blocks in _RESIDENT.items()
 )
 _SHARED = {size: 2 * 4 * 8 * (2 * size + 4) for size in (64, 128)}
 """Bytes that a tile kernel stages: twice 8 columns of a, each 4 floats longer, and 8 rows of b."""
 _TILE_THREADS = 256
-_FEW_ROWS = 16
+_PAIR = 0.7
+"""What two tiles of 64 on a multiprocessor take, of the time of one of 128."""
+_FEW_ROWS = 64
 """Rows up to which a product is bound by reading its weights."""
 
 
@@ -28,14 +31,14 @@ def gemm(
         raise NativeError("a GPU has no product with int8 weights; expected them as float32")
     if batch * m * n == 0:
         return ()
-    if m <= _FEW_ROWS or gpu.threads < _TILE_THREADS:
-        rows = 1 if m == 1 else 4
+    tiles = {size: batch * ceil(m, size) * ceil(n, size) for size in (64, 128)}
+    if m <= _FEW_ROWS or tiles[64] < gpu.multiprocessors or gpu.threads < _TILE_THREADS:
+        rows = next(rows for rows in (1, 4, 16) if rows >= min(m, 16))
         grid, block = batch * ceil(m, rows) * ceil(n, 16), max(gpu.threads // 4 * 4, 4)
         return (Launch(f"gemm_rows_{rows}", grid, block, block * rows * 16, words=words),)
-    size = 128
-    if batch * ceil(m, 128) * ceil(n, 128) < gpu.multiprocessors:
-        size = 64
-    grid = batch * ceil(m, size) * ceil(n, size)
+    pairs = ceil(tiles[64], 2 * gpu.multiprocessors)
+    size = 128 if ceil(tiles[128], gpu.multiprocessors) <= _PAIR * pairs else 64
+    grid = tiles[size]
     return (Launch(f"gemm_tile_{size}", grid, _TILE_THREADS, _SHARED[size], words=words),)
 
 

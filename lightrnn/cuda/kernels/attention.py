@@ -12,6 +12,7 @@ from lightrnn.cuda.kernels.simt import (
     block,
     exp,
     inlined,
+    maximum,
     moved,
     null,
     quotient,
@@ -102,26 +103,45 @@ def _scores(q, k, scores, mask, mask_row, lows, highs, first, rows, keys, width,
 
 
 @inlined
-def _weights(scores, tops, totals, keeps, rows, keys, width):
-    """Scores to weights in place, one query a thread, and the running values brought up."""
+def _steady(top):
+    """What may be subtracted from scores: the largest, or 0 where there is none."""
+    return single(0.0) if top == single(-_INFINITY) else top
+
+
+@inlined
+def _find_tops(scores, tops, keeps, rows, keys, width):
+    """The largest score so far, one query a thread, and what becomes of older sums for it."""
     i = thread()
     while i < rows:
-        p = at(scores, i * width)
-        old = tops[i]
+        p, old = at(scores, i * width), tops[i]
         top = old
         for j in range(keys):
-            if p[j] > top or p[j] != p[j]:
-                top = p[j]
-        steady = single(0.0) if top == single(-_INFINITY) else top
-        keep = exp(old - steady)
-        total = totals[i] * keep
-        for j in range(keys):
-            e = exp(p[j] - steady)
-            p[j] = e
-            total += e
+            top = maximum(top, p[j])
         tops[i] = top
+        keeps[i] = exp(old - _steady(top))
+        i += threads()
+
+
+@inlined
+def _make_weights(scores, tops, rows, keys, width):
+    """Scores to weights, in place."""
+    item = thread()
+    while item < rows * keys:
+        i = quotient(item, keys)
+        place = i * width + item - i * keys
+        scores[place] = exp(scores[place] - _steady(tops[i]))
+        item += threads()
+
+
+@inlined
+def _add_totals(weights, totals, keeps, rows, keys, width):
+    """Bring the sums of weights up, one query a thread."""
+    i = thread()
+    while i < rows:
+        total = totals[i] * keeps[i]
+        for j in range(keys):
+            total += weights[i * width + j]
         totals[i] = total
-        keeps[i] = keep
         i += threads()
 
 
@@ -169,7 +189,7 @@ def attention(
     memory = shared()
     lows, highs, tops = memory, at(memory, queries), at(memory, 2 * queries)
     totals, keeps, scores = at(tops, queries), at(tops, 2 * queries), at(tops, 3 * queries)
-    left_q = at(scores, queries * keys)
+    left_q = at(scores, queries * (keys + 1))
     right_k = at(left_q, queries * (size + 1))
     values = at(right_k, keys * (size + 1))
     out = at(values, keys * (v_size + 1))
@@ -201,13 +221,16 @@ def attention(
         _stage(at(v, n * v_batch + v_start + j * v_row), v_row, count, v_size, values)
         barrier()
         _scores(
-            left_q, right_k, scores, own_mask, mask_row, lows, highs, j, rows, count, keys, size,
-            single(scale), single(softcap), replace,
+            left_q, right_k, scores, own_mask, mask_row, lows, highs, j, rows, count, keys + 1,
+            size,            single(scale), single(softcap), replace,
         )  # fmt: skip
         barrier()
-        _weights(scores, tops, totals, keeps, rows, count, keys)
+        _find_tops(scores, tops, keeps, rows, count, keys + 1)
         barrier()
-        _add_values(scores, keys, values, out, keeps, rows, count, v_size)
+        _make_weights(scores, tops, rows, count, keys + 1)
+        barrier()
+        _add_totals(scores, totals, keeps, rows, count, keys + 1)
+        _add_values(scores, keys + 1, values, out, keeps, rows, count, v_size)
         j += keys
     barrier()
     target = at(y, n * y_batch + head * y_head + start * y_row)

@@ -121,16 +121,16 @@ def _store_strips(size: int, buffer: str) -> list[str]:
 def _multiply_strips(size: int) -> list[str]:
     """Add the products of a buffer's strips: a thread's rows and columns lie 64 apart in fours."""
     each = size // 16
-    lines = [f"for depth in range({DEPTH}):"]
-    for g in range(0, each, 4):
-        rows = ", ".join(f"a{g + k}" for k in range(4))
-        columns = ", ".join(f"b{g + k}" for k in range(4))
-        lines += [
-            f"    {rows} = load4(memory, place + depth * {size + PAD} + {16 * g} + y * 4)",
-            f"    {columns} = load4(memory, place + {DEPTH * (size + PAD)}"
-            f" + depth * {size} + {16 * g} + x * 4)",
-        ]
-    return [*lines, *(f"    c{r}_{j} += a{r} * b{j}" for r in range(each) for j in range(each))]
+    lines = ["p = at(memory, place + y * 4)"]
+    lines += [f"q = at(memory, place + {DEPTH * (size + PAD)} + x * 4)"]
+    for depth in range(DEPTH):
+        for g in range(0, each, 4):
+            rows = ", ".join(f"a{g + k}" for k in range(4))
+            columns = ", ".join(f"b{g + k}" for k in range(4))
+            lines += [f"{rows} = load4(p, {depth * (size + PAD) + 16 * g})"]
+            lines += [f"{columns} = load4(q, {depth * size + 16 * g})"]
+        lines += [f"c{r}_{j} += a{r} * b{j}" for r in range(each) for j in range(each)]
+    return lines
 
 
 def _make_tiles(size: int) -> Callable[..., Any]:
@@ -173,7 +173,10 @@ def _make_tiles(size: int) -> Callable[..., Any]:
 
 
 def _make_rows(count: int) -> Callable[..., Any]:
-    """The rows kernel: a block does `count` rows of one panel, a thread a quad and part of k."""
+    """The rows kernel: a block does `count` rows of one panel, a thread a quad and part of k.
+
+    The next weights are read while these are multiplied.
+    """
     cells = [(r, j) for r in range(count) for j in range(4)]
     name = f"gemm_rows_{count}"
     lines = [
@@ -190,9 +193,12 @@ def _make_rows(count: int) -> Callable[..., Any]:
         "        start += i * panels * 16 * k",
         *(f"    c{r}_{j} = single(0.0)" for r, j in cells),
         *(f"    p{r} = min(row + {r}, m - 1) * lda" for r in range(count)),
-        "    d = part",
+        "    d, n0, n1, n2, n3 = part, single(0.0), single(0.0), single(0.0), single(0.0)",
+        "    if d < k:",
+        "        n0, n1, n2, n3 = four_weights(kind, b, start + d * 16)",
         "    while d < k:",
-        "        b0, b1, b2, b3 = four_weights(kind, b, start + d * 16)",
+        "        b0, b1, b2, b3 = n0, n1, n2, n3",
+        "        n0, n1, n2, n3 = four_weights(kind, b, start + min(d + parts, k - 1) * 16)",
     ]
     for r in range(count):
         lines += [f"        v = left[p{r} + d]"]
@@ -217,7 +223,7 @@ def _make_rows(count: int) -> Callable[..., Any]:
 
 
 gemm_tile_64, gemm_tile_128 = _make_tiles(64), _make_tiles(128)
-gemm_rows_1, gemm_rows_4 = _make_rows(1), _make_rows(4)
+gemm_rows_1, gemm_rows_4, gemm_rows_16 = _make_rows(1), _make_rows(4), _make_rows(16)
 
 
 def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step):
