@@ -115,31 +115,37 @@ def test_many_partial_sums(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(one.block == 40 for one in whole)
 
 
-def test_states_are_handed_on_between_calls() -> None:
-    """A sequence in two calls, and its steps one by one, give what one call does."""
-    rng, gpu = np.random.default_rng(3), Gpu(5, 96 * 1024, threads=4)
-    total, hidden = 7, 5
-    xw = rng.standard_normal((total, 16)).astype(np.float32)
-    r = aligned(panels(rng.standard_normal((hidden, 16)).astype(np.float32) * 0.4))
-    h0 = rng.standard_normal(hidden).astype(np.float32)
+TANH = (abi.ACTIVATIONS.index("Tanh"), 0, 0)
 
-    def run(*ends: int) -> tuple[Array, Array]:
-        y, y_h = (np.full(n, np.nan, np.float32) for n in (total * hidden, hidden))
-        h, sync = np.full(2 * 16, np.nan, np.float32), new_sync()
-        starts = (0, *ends[:-1])
-        for start, end in zip(starts, ends, strict=True):
-            run_kernel(
-                "rnn", 0, xw[start:end].copy(), r, None, h0, y, y_h, h, None, sync,
-                np.zeros(2, np.int64), 0, end - start, start, total, 1, hidden, 1, 0, 0.0,
-                hidden, hidden, hidden, hidden, hidden, abi.ACTIVATIONS.index("Tanh"), 0, 0,
-                gpu=gpu,
-            )  # fmt: skip
-        return y, y_h
 
-    whole = run(7)
-    for ends in ((3, 7), (1, 2, 7), (1, 2, 3, 4, 5, 6, 7)):
-        for a, b in zip(run(*ends), whole, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+def run_rnn(xw: Array, r: Array, h0: Array, kind: int, ends: tuple[int, ...]) -> Array:
+    """y of an RNN of one row, its steps up to each of `ends` in a call of its own."""
+    total, hidden = len(xw), len(h0)
+    y, h = np.full((total, hidden), np.nan, np.float32), np.full(2 * 16, np.nan, np.float32)
+    y_h, sync, status = np.full(hidden, np.nan, np.float32), new_sync(), np.zeros(2, np.int64)
+    for start, end in zip((0, *ends[:-1]), ends, strict=True):
+        run_kernel(
+            "rnn", kind, xw[start:end].copy(), aligned(r), None, h0, y, y_h, h, None, sync, status,
+            0, end - start, start, total, 1, hidden, 1, 0, 0.0, hidden, hidden, hidden, hidden,
+            hidden, *TANH, gpu=Gpu(5, 96 * 1024, threads=4),
+        )  # fmt: skip
+    np.testing.assert_array_equal(y[-1], y_h)
+    return y
+
+
+@pytest.mark.parametrize("ends", [(7,), (3, 7), (1, 2, 7), (1, 2, 3, 4, 5, 6, 7)])
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+def test_states_are_handed_on_between_calls(stored: str, ends: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    xw, r = rng.standard_normal((7, 16)), rng.standard_normal((5, 16)) * 0.4
+    h0 = rng.standard_normal(5).astype(np.float32)
+    packed = narrow(panels(r.astype(np.float32)), stored)
+    wide = packed if stored == "float32" else _widened(packed, stored)
+    found = run_rnn(xw.astype(np.float32), packed, h0, abi.WEIGHTS.index(stored), ends)
+    h = h0.astype(np.float64)
+    for y, x in zip(found, xw.astype(np.float32), strict=True):
+        h = np.tanh(x[:5] + h @ wide[0, :, :5].astype(np.float64))
+        np.testing.assert_allclose(y, h, rtol=0, atol=1e-6)
 
 
 def test_a_bad_length_is_reported() -> None:
@@ -148,7 +154,7 @@ def test_a_bad_length_is_reported() -> None:
     run_kernel(
         "rnn", 0, np.zeros((3, 2, 16), np.float32), aligned(np.zeros((4, 16), np.float32)),
         np.array([3, 4], np.int32), None, y, None, np.zeros((2, 2, 16), np.float32), None,
-        new_sync(), status, 17, 3, 0, 3, 2, 4, 1, 0, 0.0, 8, 4, 4, 4, 4, 1, 0, 0,
+        new_sync(), status, 17, 3, 0, 3, 2, 4, 1, 0, 0.0, 8, 4, 4, 4, 4, *TANH,
     )  # fmt: skip
     assert status.tolist() == [abi.BAD_INDEX, 17]
 
