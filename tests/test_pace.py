@@ -33,3 +33,11 @@ def test_a_machine_that_changes_is_noticed() -> None:
     spent(pace, {False: 1.0, True: 20.0}, 1000)
     _, ways = spent(pace, {False: 1.0, True: 0.5}, 5000)
     assert all(ways[-100:]) or sum(ways[-100:]) > 80
+
+
+def test_a_slow_first_run_is_not_held_against_a_way() -> None:
+    pace = Pace()
+    for seconds in ({False: 1.0, True: 9.0}, {False: 1.0, True: 0.5}):
+        spent(pace, seconds, 2)
+    _, ways = spent(pace, {False: 1.0, True: 0.5}, 20)
+    assert sum(ways) >= 19
