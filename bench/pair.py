@@ -32,8 +32,9 @@ LEAST = 7
 """Runs of each engine at least."""
 MOST = 20_000
 WARM = 3
-TURN, PAUSE = 7, 0.01
-"""Runs of a turn, and seconds before it, where engines have threads of their own."""
+TURN, PAUSE = 15, 0.06
+"""Runs of a turn, and seconds before it, where engines have threads of their own: onnxruntime's
+spin for 40 ms after a run."""
 ALLOWED = {True: 1e-4, False: 0.1}
 """RMS of the difference of outputs of size 1; by whether both compute in float32."""
 
@@ -128,11 +129,11 @@ def interleaved(
 
     Runs alternate where each engine computes on the calling thread alone. An engine's other threads
     may spin for a while after a run, on the cores that the next engine is about to use: then turns
-    are of several runs, after a pause and a run that is not counted.
+    are of several runs, after a pause and a few runs that are not counted.
     """
     turn, pause = (1, 0.0) if alone else (TURN, PAUSE)
     rows: list[tuple[float, float]] = []
-    for _ in range(WARM):
+    for _ in range(WARM if alone else 0):
         first(), second()
     end = time.perf_counter() + seconds
     while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < MOST):
@@ -140,7 +141,8 @@ def interleaved(
         for run in (first, second):
             if not alone:
                 time.sleep(pause)
-                run()
+                for _ in range(WARM):
+                    run()
             columns.append([_seconds(run) for _ in range(turn)])
         rows.extend(zip(*columns, strict=True))
     return np.array(rows)
