@@ -14,21 +14,25 @@ from tests.command import failure, lightrnn_command
 from tests.text_models import MODELS, saved
 
 
-@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
-def test_attention_is_drawn(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [("svg", "a$b$cag"), ("svg", "f cc"), ("svg", "ebfgg"), ("png", "f cc"), ("pdf", "a$b$cag")],
+)
+def test_attention_is_drawn(suffix: str, text: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     model = saved(tmp_path, "translator")
     pictures = []
     for name in ("a", "b"):
         target = tmp_path / f"{name}.{suffix}"
-        found = lightrnn_command("plot", model, "gc $b$", "-o", target)
+        found = lightrnn_command("plot", model, text, "-o", target)
         assert (found.status, found.out, found.err) == (0, b"", "")
         pictures.append(target.read_bytes())
     assert pictures[0] == pictures[1]
     if suffix == "svg":
         shown = re.findall(r"<text [^>]*>([^<]*)</text>", pictures[0].decode())
-        (result,) = lightrnn.pipeline(MODELS["translator"])(["gc $b$"])
-        assert shown == [*"gc␣$b$", *result["text"].replace(" ", "␣")]
+        (result,) = lightrnn.pipeline(MODELS["translator"])([text])
+        assert result["text"]
+        assert shown == [*(text + result["text"]).replace(" ", "␣")]
 
 
 def test_the_picture_shows_the_weights() -> None:
