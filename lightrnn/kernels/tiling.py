@@ -19,8 +19,8 @@ TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
     "v4": ((8, 2), (4, 4), (2, 6), (1, 8)),
 }
-TILES["v4vnni"] = TILES["v4"]
 """Tiles as (rows, panels), most rows first; the last has one row."""
+TILES["v4vnni"] = TILES["v4"]
 
 RUN = 128
 """Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
