@@ -2,15 +2,20 @@
 
 A team of threads that must meet at every step of a sequence is quicker on idle cores and very much
 slower on busy ones, where each meeting waits for the scheduler. So both ways are timed, the
-quicker one is used, and the other is tried again now and then.
+quicker one is used, and the other is tried again now and then: as soon as what the tries before
+have cost is a small share of the time spent since. A try that costs little comes again soon.
 """
 
 from __future__ import annotations
 
-_SHARE = 0.05
-"""Of the time spent, what may go into trying the way that was slower."""
+_MOST, _LEAST = 0.05, 0.01
+"""Of the time spent, what may go into trying the slower way: at first, and after many tries."""
 _FIRST = 4
 """Runs that go both ways by turns; the first two are slow for other reasons and do not count."""
+_NEW = 0.25
+"""Weight of a run in what is known of its way."""
+_WORST = 2
+"""A run that took longer than this many of the quicker way's counts as that: it was disturbed."""
 
 
 class Pace:
@@ -19,12 +24,14 @@ class Pace:
     Threads may share it: a lost update is a lost sample.
     """
 
-    __slots__ = ("_runs", "_seconds", "_since", "team")
+    __slots__ = ("_credit", "_runs", "_seconds", "_share", "team")
 
     def __init__(self) -> None:
         self._runs = 0
         self._seconds = [0.0, 0.0]
-        self._since = 0.0
+        self._share = _MOST
+        self._credit = 0.0
+        """Seconds that may be spent on tries; below zero, those to be earned before the next."""
         self.team = True
         """Whether the next run should use the team."""
 
@@ -34,15 +41,19 @@ class Pace:
         if self._runs < _FIRST:
             self._runs += 1
             known[team] = seconds
-            self.team = not team
             if self._runs < _FIRST or not known[not team]:
+                self.team = not team
                 return
+            self._credit = -abs(known[True] - known[False])
         better = known[True] < known[False]
+        quickest = known[better]
         if team == better:
-            known[team] = 0.75 * known[team] + 0.25 * seconds
-            self._since += seconds
-        else:
-            known[team] = seconds
-            self._since = 0.0
-        other = known[not better]
-        self.team = better if self._since * _SHARE < other else not better
+            self._credit = min(self._credit + self._share * seconds, quickest)
+        elif seconds > quickest:
+            self._credit -= seconds - quickest
+            self._share = max(0.9 * self._share, _LEAST)
+        known[team] += _NEW * (min(seconds, _WORST * quickest) - known[team])
+        now = known[True] < known[False]
+        if now != better:
+            self._share = _MOST
+        self.team = now if self._credit <= 0 else not now

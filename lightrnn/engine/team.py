@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import os
 import threading
+from contextlib import suppress
 
 import numpy as np
 
@@ -48,6 +49,7 @@ class Team:
         self._run = without_gil(library.addresses["team_run"])
         self._work = without_gil(library.addresses["team_work"])
         self._stop = without_gil(library.addresses["team_stop"])
+        self._core_of = ctypes.PYFUNCTYPE(None, *kinds)(library.addresses["current_core"])
         self._closed = False
         self._reset()
         atexit.register(self.close)
@@ -61,6 +63,9 @@ class Team:
         self._args = np.array([address(self._words)], np.int64)
         self._job = np.zeros(4, np.int64)
         self._job[0] = address(self._words)
+        self._core = np.zeros(1, np.int64)
+        self._where = np.array([address(self._core)], np.int64)
+        self._apart_from = -1
         self._workers: list[threading.Thread] = []
         self._busy = threading.Lock()
 
@@ -73,6 +78,7 @@ class Team:
             return False
         try:
             self._grow(threads - 1)
+            self._keep_apart()
             self._job[1:] = (args, min(threads - 1, len(self._workers)), work // PATIENCE)
             self._run(address(self._job), 0, 1)
         finally:
@@ -90,6 +96,24 @@ class Team:
             except RuntimeError:
                 return
             self._workers.append(worker)
+            self._apart_from = -1
+
+    def _keep_apart(self) -> None:
+        """Let workers run where this thread may, but for the core that it is on.
+
+        On a busy machine the scheduler may wake a worker on the core of who wakes it, where it
+        would have to wait for the one that waits for it.
+        """
+        self._core_of(address(self._where), 0, 1)
+        here = int(self._core[0])
+        if here == self._apart_from or not hasattr(os, "sched_setaffinity"):
+            return
+        self._apart_from = here
+        if cores := os.sched_getaffinity(0) - {here}:
+            for worker in self._workers:
+                if worker.native_id is not None:
+                    with suppress(OSError):
+                        os.sched_setaffinity(worker.native_id, cores)
 
     def stop(self) -> None:
         """Let all workers return, and wait for them and for the run that uses them."""

@@ -17,21 +17,24 @@ from numba import types
 from lightrnn.kernels.interpreted import FUNCTIONS
 from lightrnn.kernels.simd import compiled, i64, inlined, signature
 from lightrnn.kernels.threads import (
+    SPINS,
     address_of,
     atomic_add,
     atomic_load,
     atomic_store,
     barrier,
+    notify,
     pause,
-    spin_while,
+    sleep_while,
     system_call,
+    wait_while,
+    wake,
 )
 
 _JOB, _TICKETS, _LIMIT, _ARGS, _THREADS, _DONE, _STOP = 0, 8, 16, 24, 32, 40, 48
+_GETCPU = 309
 _CLOSED = 1 << 32
 """Added to the tickets when the caller stops waiting for workers."""
-_FUTEX, _WAIT, _WAKE = 202, 128, 129
-_EVERYBODY = 0x7FFFFFFF
 
 
 def _call(context, b, sig, args):
@@ -73,7 +76,7 @@ def team_run(team, args, workers, patience, ith, nth):
     atomic_store(team, _DONE, 0)
     atomic_store(team, _TICKETS, -workers)
     atomic_add(team, _JOB, 1)
-    system_call(_FUTEX, address_of(team), _WAKE, _EVERYBODY)
+    wake(team, _JOB)
     waited = 0
     while atomic_load(team, _TICKETS) < 0 and waited < patience:
         pause()
@@ -81,31 +84,42 @@ def team_run(team, args, workers, patience, ith, nth):
     joined = min(atomic_add(team, _TICKETS, _CLOSED) + workers, workers)
     threads = joined + 1
     atomic_store(team, _THREADS, threads)
+    notify(team, _THREADS)
     _execute_at(args, 0, threads)
     for done in range(joined):
-        spin_while(team, _DONE, done)
+        wait_while(team, _DONE, done)
 
 
 def team_work(team, ith, nth):
-    """A worker's life: sleep until there is a job, join it if it is still open; until the stop."""
-    seen = 0
+    """A worker's life: wait for a job, join it if it is still open; until the stop."""
+    seen = spins = 0
     while atomic_load(team, _STOP) == 0:
         job = atomic_load(team, _JOB)
         if job == seen:
-            system_call(_FUTEX, address_of(team), _WAIT, job)
+            pause()
+            spins += 1
+            if spins >= SPINS:
+                sleep_while(team, _JOB, job)
             continue
-        seen = job
+        seen, spins = job, 0
         ticket = atomic_add(team, _TICKETS, 1)
         if ticket >= 0:
             continue
-        spin_while(team, _THREADS, 0)
+        wait_while(team, _THREADS, 0)
         mine = ticket + atomic_load(team, _LIMIT) + 1
         _execute_at(i64(atomic_load(team, _ARGS)), mine, atomic_load(team, _THREADS))
         atomic_add(team, _DONE, 1)
+        notify(team, _DONE)
 
 
 def team_stop(team, ith, nth):
     """Let every worker return."""
     atomic_store(team, _STOP, 1)
     atomic_add(team, _JOB, 1)
-    system_call(_FUTEX, address_of(team), _WAKE, _EVERYBODY)
+    wake(team, _JOB)
+
+
+def current_core(core, ith, nth):
+    """The number of the processor that this thread runs on."""
+    core[0] = 0
+    system_call(_GETCPU, address_of(core), 0, 0)

@@ -22,7 +22,7 @@ def sharing(batch, units, weights, parts):
     """How `parts` threads share one direction: ALONE, ROWS or UNITS."""
     if parts == 1:
         return ALONE
-    if batch >= 12 * parts or (batch >= 2 * parts and weights <= _OWN_CACHE):
+    if batch >= 4 * parts or (batch >= 2 * parts and weights <= _OWN_CACHE):
         return ROWS
     if units >= 2 * parts and batch * weights >= _WORTH_A_BARRIER:
         return UNITS

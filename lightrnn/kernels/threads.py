@@ -1,6 +1,6 @@
 """How threads of one run wait for each other: atomics, a spin barrier, and system calls.
 
-Nothing here touches a C library: the futex and sched_yield are system calls written in assembly.
+Nothing here touches a C library: the futex is a system call written in assembly.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from numba import types
 from numba.core import cgutils
 
 from lightrnn.kernels.interpreted import Span
-from lightrnn.kernels.simd import POINTERS, compiled, inlined, signature
+from lightrnn.kernels.simd import POINTERS, at, compiled, inlined, signature
 
 _I64 = ir.IntType(64)
 _WORDS = POINTERS["i64"]
 SPINS = 2000
-"""Pauses before a waiting thread gives its core away for a moment."""
+"""Pauses before a waiting thread sleeps: some 40 µs."""
 
 
 def _word(context, b, sig, args):
@@ -97,26 +97,54 @@ def system_call(number: int, a: int, b: int, c: int) -> int:
     return 0
 
 
-_SCHED_YIELD = 24
+_FUTEX, _WAIT, _WAKE = 202, 128, 129
+_EVERYBODY = 0x7FFFFFFF
 
 
 @inlined
-def spin_while(p, i, value):
-    """Wait until p[i] is no longer `value`."""
+def sleep_while(p, i, value):
+    """Sleep while p[i] is `value`, until `wake` is called for it; it may return early."""
+    system_call(_FUTEX, address_of(at(p, i)), _WAIT, value)
+
+
+@inlined
+def wake(p, i):
+    """Wake all threads that sleep on p[i]."""
+    system_call(_FUTEX, address_of(at(p, i)), _WAKE, _EVERYBODY)
+
+
+@inlined
+def wait_while(p, i, value):
+    """Wait until p[i], which others change and then `notify`, is no longer `value`.
+
+    p[i + 1] counts those that sleep. A thread that has waited for long sleeps and not merely yields:
+    it may share its core with the one that it waits for, and the scheduler gives a core that is idle
+    to a thread that wakes up.
+    """
     spins = 0
     while atomic_load(p, i) == value:
         pause()
         spins += 1
         if spins >= SPINS:
-            system_call(_SCHED_YIELD, 0, 0, 0)
+            atomic_add(p, i + 1, 1)
+            sleep_while(p, i, value)
+            atomic_add(p, i + 1, -1)
             spins = 0
+
+
+@inlined
+def notify(p, i):
+    """Wake those that `wait_while` has put to sleep on p[i], which has just changed."""
+    if atomic_load(p, i + 1) > 0:
+        wake(p, i)
 
 
 @inlined
 def barrier(sync, nth):
     """Wait until all `nth` threads have come here.
 
-    sync: int64 [16]; sync[0] counts arrivals and is zero between barriers, sync[8] counts barriers.
+    sync: int64 [16]; sync[0] counts arrivals and is zero between barriers, sync[8] counts barriers,
+    sync[9] the threads that sleep.
     """
     if nth == 1:
         return
@@ -124,5 +152,6 @@ def barrier(sync, nth):
     if atomic_add(sync, 0, 1) == nth - 1:
         atomic_store(sync, 0, 0)
         atomic_store(sync, 8, turn + 1)
+        notify(sync, 8)
     else:
-        spin_while(sync, 8, turn)
+        wait_while(sync, 8, turn)

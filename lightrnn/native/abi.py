@@ -162,6 +162,7 @@ KERNELS = _Kernels(
             "team_run": "team:i64 args:i64 workers patience",
             "team_work": "team:i64",
             "team_stop": "team:i64",
+            "current_core": "core:i64",
         },
         "recurrent": {
             "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
