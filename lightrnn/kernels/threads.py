@@ -117,9 +117,8 @@ def wake(p, i):
 def wait_while(p, i, value):
     """Wait until p[i], which others change and then `notify`, is no longer `value`.
 
-    p[i + 1] counts those that sleep. A thread that has waited for long sleeps and not merely yields:
-    it may share its core with the one that it waits for, and the scheduler gives a core that is idle
-    to a thread that wakes up.
+    p[i + 1] counts those that sleep. A thread that has waited for long sleeps, and does not merely
+    yield: it may share a core with the one that it waits for, and who wakes up may get another.
     """
     spins = 0
     while atomic_load(p, i) == value:
