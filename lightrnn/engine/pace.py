@@ -8,12 +8,14 @@ have cost is a small share of the time spent since. A try that costs little come
 
 from __future__ import annotations
 
+from math import inf
+
 _MOST, _LEAST = 0.05, 0.01
 """Of the time spent, what may go into trying the slower way: at first, and after many tries."""
-_FIRST = 4
-"""Runs that go both ways by turns; the first two are slow for other reasons and do not count."""
+_FIRST = 8
+"""Runs that go both ways by turns, two each; the quicker of a way's runs is what is known of it."""
 _NEW = 0.25
-"""Weight of a run in what is known of its way."""
+"""Weight of a later run in what is known of its way."""
 _WORST = 2
 """A run that took longer than this many of the quicker way's counts as that: it was disturbed."""
 
@@ -21,14 +23,16 @@ _WORST = 2
 class Pace:
     """Times of one program, on its caller's thread alone and on the team.
 
-    Threads may share it: a lost update is a lost sample.
+    The first run after a change is slow for other reasons, workers that sleep and caches that hold
+    something else, and does not count. Threads may share a pace: a lost update is a lost sample.
     """
 
-    __slots__ = ("_credit", "_runs", "_seconds", "_share", "team")
+    __slots__ = ("_credit", "_last", "_runs", "_seconds", "_share", "team")
 
     def __init__(self) -> None:
         self._runs = 0
-        self._seconds = [0.0, 0.0]
+        self._last = False
+        self._seconds = [inf, inf]
         self._share = _MOST
         self._credit = 0.0
         """Seconds that may be spent on tries; below zero, those to be earned before the next."""
@@ -37,14 +41,16 @@ class Pace:
 
     def record(self, team: bool, seconds: float) -> None:
         """Take note of a run, and choose for the next."""
+        counts, self._last = team == self._last, team
         known = self._seconds
         if self._runs < _FIRST:
             self._runs += 1
-            known[team] = seconds
-            if self._runs < _FIRST or not known[not team]:
-                self.team = not team
-                return
-            self._credit = -abs(known[True] - known[False])
+            if counts:
+                known[team] = min(known[team], seconds)
+            self.team = team != counts
+            if self._runs == _FIRST:
+                self._credit = -min(*known, seconds)
+            return
         better = known[True] < known[False]
         quickest = known[better]
         if team == better:
@@ -52,7 +58,11 @@ class Pace:
         elif seconds > quickest:
             self._credit -= seconds - quickest
             self._share = max(0.9 * self._share, _LEAST)
-        known[team] += _NEW * (min(seconds, _WORST * quickest) - known[team])
+        if not counts:
+            self.team = team
+            return
+        taken = min(seconds, _WORST * quickest)
+        known[team] = taken if known[team] == inf else known[team] + _NEW * (taken - known[team])
         now = known[True] < known[False]
         if now != better:
             self._share = _MOST
