@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from lightrnn.cuda.constants import Addresses, Constants
 from lightrnn.cuda.grid import SYNC_BYTES
 from lightrnn.cuda.interface import Device, Memory, Stream, Work
 from lightrnn.engine.arena import MAX_FRAMES
-from lightrnn.engine.dispatch import Results
+from lightrnn.engine.dispatch import Calls
 from lightrnn.engine.memory import address, rounded
 from lightrnn.engine.plan import Instruction, NativeStep, Place, Plan
 from lightrnn.graph import Array
@@ -241,7 +241,7 @@ class CudaArena:
         self.device = device
         self.stream = device.stream()
         self.frames: dict[Plan, Frame] = {}
-        self.calls: dict[Hashable, Callable[..., Results]] = {}
+        self.calls = Calls()
         self._memory: Memory | None = None
         self._sync: Memory | None = None
         self.status = device.pinned(_STATUS_BYTES)[:16].view(np.int64)

@@ -113,7 +113,7 @@ class CudaExecutor:
         if found is None:
             found = self._with_room(lambda: arena.frame(plan, self.constants))
             if found.full.whole is not None:
-                arena.calls[plan.key] = self.part_call(arena, found.full)
+                arena.calls.add(plan.key, self.part_call(arena, found.full))
         return found
 
     def _with_room(self, make: Callable[[], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from lightrnn.cuda.arena import CudaArena, Frame, Part, Port
 from lightrnn.cuda.array import DeviceArray
 from lightrnn.cuda.interface import Stream
 from lightrnn.engine.arena import MAX_FRAMES
-from lightrnn.engine.dispatch import Results, session_call
+from lightrnn.engine.dispatch import Calls, Results, session_call
 from lightrnn.engine.prepare import Prepared
 from lightrnn.graph import Array
 
@@ -36,7 +36,7 @@ class CudaSession:
         self._states: list[Array | DeviceArray] = []
         self._frame: Frame | None = None
         self._arena: CudaArena | None = None
-        self._calls: dict[Hashable, Callable[..., Results]] = {}
+        self._calls = Calls()
 
     def begin(self, states: Sequence[Array | DeviceArray]) -> None:
         """Start from these states, which may be of other shapes than before."""
@@ -75,7 +75,7 @@ class CudaSession:
         """The caller's outputs for inputs of the graph's types; the states go on."""
         self._device.activate()
         shapes = tuple(a.shape for a in arrays)
-        call = self._calls.get(shapes)
+        call = self._calls.find(shapes)
         if call is not None:
             return call(*arrays, stream=stream)
         held = self.states()
@@ -90,7 +90,8 @@ class CudaSession:
             self._calls.clear()
         self._place(arena, frame, held)
         part = Part(frame, self._inputs, self._outputs)
-        call = self._calls[shapes] = self._executor.part_call(arena, part, plan.carry)
+        call = self._executor.part_call(arena, part, plan.carry)
+        self._calls.add(shapes, call)
         return call(*arrays, stream=stream)
 
     def _place(self, arena: CudaArena, frame: Frame, states: Sequence[Array | DeviceArray]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 
+from lightrnn.engine.dispatch import Calls
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
 from lightrnn.graph import Array
-from lightrnn.native.abi import ALIGNMENT, ALONE
-from lightrnn.native.library import Library
+from lightrnn.native.abi import ALIGNMENT
 from lightrnn.record import Record
 
 MAX_FRAMES = 32
@@ -27,7 +25,7 @@ _STATUS, _SYNC, _HEAD = 0, 8, 24
 
 
 class NativeCall(Record):
-    """One call of the executor. args: address of its four arguments."""
+    """One call of the executor. args: address of its arguments and the status's address."""
 
     args: int
     work: int
@@ -52,7 +50,7 @@ class Frame:
     def __init__(self, plan: Plan, arena: Array, addresses: dict[str, int]) -> None:
         self.plan = plan
         base = address(arena)
-        words = _HEAD + sum(2 + len(i.args) for i in plan.instructions) + 4 * len(plan.steps)
+        words = _HEAD + sum(2 + len(i.args) for i in plan.instructions) + 5 * len(plan.steps)
         memory = aligned_bytes(words * 8).view(np.int64)
         memory[:] = 0
         self._memory = memory
@@ -93,8 +91,9 @@ class Frame:
         if isinstance(step, HostStep):
             inputs = tuple(_maybe(arena, p) for p in step.inputs)
             return HostCall(step, inputs, tuple(_maybe(arena, p) for p in step.outputs))
-        at = self._calls + 4 * k
-        self._memory[at : at + 4] = (start + 8 * _HEAD, start + 8 * _SYNC, step.first, step.last)
+        at = self._calls + 5 * k
+        words = start + 8 * _HEAD, start + 8 * _SYNC, step.first, step.last, start + 8 * _STATUS
+        self._memory[at : at + 5] = words
         return NativeCall(start + 8 * at, step.work, step.pace)
 
 
@@ -121,7 +120,7 @@ class Arena:
     def __init__(self) -> None:
         self._memory = aligned_bytes(0)
         self.frames: dict[Plan, Frame] = {}
-        self.calls: dict[Hashable, Callable[..., dict[str, Array]]] = {}
+        self.calls = Calls()
 
     def make_frame(self, plan: Plan, addresses: dict[str, int]) -> Frame:
         """Make the plan's frame in this arena and remember it."""
@@ -142,16 +141,6 @@ class Arena:
     @property
     def nbytes(self) -> int:
         return len(self._memory)
-
-
-def call_with_gil(library: Library) -> Callable[[int], None]:
-    """The executor, called without letting other Python threads run: for short programs."""
-    return ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(library.addresses[ALONE])
-
-
-def call_without_gil(library: Library) -> Callable[[int], None]:
-    """The executor, called while other Python threads may run."""
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library.addresses[ALONE])
 
 
 assert _HEAD * 8 % ALIGNMENT == 0

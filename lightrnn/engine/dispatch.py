@@ -23,9 +23,41 @@ Carry: TypeAlias = tuple[Array, Array]
 """Memory that is overwritten after a run, and what with."""
 
 
+class Calls:
+    """Functions that run what ran before, by key.
+
+    latest: the key and the function that were added or found last, compared before all others.
+    """
+
+    __slots__ = ("_known", "latest")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._known: dict[Hashable, Callable[..., Results]] = {}
+        self.latest: tuple[Hashable, Callable[..., Results] | None] = (None, None)
+
+    def add(self, key: Hashable, call: Callable[..., Results]) -> None:
+        """Remember a function."""
+        self._known[key] = call
+        self.latest = key, call
+
+    def find(self, key: Hashable) -> Callable[..., Results] | None:
+        """The function of a key, or None."""
+        call = self._known.get(key)
+        if call is not None:
+            self.latest = key, call
+        return call
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 def frame_call(
     frame: Frame,
-    short: Callable[[int], None],
+    native: Callable[[], int],
     fail: Callable[[Frame], None],
     inputs: int | None = None,
     outputs: int | None = None,
@@ -33,15 +65,13 @@ def frame_call(
 ) -> Callable[..., Results]:
     """A function of a plan's inputs in order, of exactly its types, for a plan of one short call.
 
-    short: the executor. fail: raises for a frame whose status is not zero. inputs, outputs: how
-    many of the first ones are the caller's, by default all.
+    native: runs the frame and returns its status. fail: raises for one that is not zero. inputs,
+    outputs: how many of the first ones are the caller's, by default all.
     """
     places, names = frame.inputs[:inputs], frame.plan.names[:outputs]
     make = _frame_source(len(places), names, carry is not None)
     copies = [place.copy for place in frame.outputs[:outputs]]
-    call: Callable[..., Results] = make(
-        frame, frame.whole, frame.status, short, fail, places, copies, *(carry or ())
-    )
+    call: Callable[..., Results] = make(frame, native, fail, places, copies, *(carry or ()))
     return call
 
 
@@ -50,13 +80,12 @@ def _frame_source(count: int, names: tuple[str, ...], carries: bool) -> Any:
     arrays = [f"a{k}" for k in range(count)]
     results = ", ".join(f"{name!r}: copy{k}()" for k, name in enumerate(names))
     return _compiled(
-        "def make(frame, whole, status, short, fail, inputs, copies, before=None, after=None):",
+        "def make(frame, native, fail, inputs, copies, before=None, after=None):",
         f"    [{', '.join(f'i{k}' for k in range(count))}] = inputs",
         f"    [{', '.join(f'copy{k}' for k in range(len(names)))}] = copies",
         f"    def call({', '.join(arrays)}):",
         *(f"        i{k}[...] = a{k}" for k in range(count)),
-        "        short(whole)",
-        "        if status[0]:",
+        "        if native():",
         "            fail(frame)",
         *(["        before[...] = after"] if carries else []),
         f"        return {{{results}}}",
@@ -91,15 +120,19 @@ def _signature_source(names: tuple[str, ...]) -> Any:
         "    def run(feeds):",
         "        try:",
         *(f"            a{k} = feeds[{name!r}]" for k, name in enumerate(names)),
-        f"            fits = {_fits(len(names))}",
         f"            key = (owner, {''.join(f'a{k}.shape, ' for k in numbers)})",
+        f"            fits = {_fits(len(names))}",
         "            arena = arenas.pop()",
         "        except (KeyError, AttributeError, IndexError):",
         "            return otherwise(feeds)",
         "        try:",
-        "            call = arena.calls.get(key)",
-        "            if fits and call is not None:",
-        f"                return call({arrays})",
+        "            if fits:",
+        "                calls = arena.calls",
+        "                known, call = calls.latest",
+        "                if key != known:",
+        "                    call = calls.find(key)",
+        "                if call is not None:",
+        f"                    return call({arrays})",
         "        finally:",
         "            arenas.append(arena)",
         "        return otherwise(feeds)",
@@ -110,7 +143,7 @@ def _signature_source(names: tuple[str, ...]) -> Any:
 def session_call(
     names: Sequence[str],
     dtypes: Sequence[np.dtype[Any]],
-    calls: Mapping[Hashable, Callable[..., Results]],
+    calls: Calls,
     otherwise: Callable[[Mapping[str, Any]], Results],
 ) -> Callable[[Mapping[str, Any]], Results]:
     """A function of inputs by name that finds a call by their shapes.
@@ -132,12 +165,16 @@ def _session_source(names: tuple[str, ...]) -> Any:
         "    def run(feeds):",
         "        try:",
         *(f"            a{k} = feeds[{name!r}]" for k, name in enumerate(names)),
+        f"            key = ({''.join(f'a{k}.shape, ' for k in numbers)})",
         f"            fits = {_fits(len(names))}",
-        f"            call = calls.get(({''.join(f'a{k}.shape, ' for k in numbers)}))",
         "        except (KeyError, AttributeError):",
         "            return otherwise(feeds)",
-        "        if fits and call is not None:",
-        f"            return call({', '.join(f'a{k}' for k in numbers)})",
+        "        if fits:",
+        "            known, call = calls.latest",
+        "            if key != known:",
+        "                call = calls.find(key)",
+        "            if call is not None:",
+        f"                return call({', '.join(f'a{k}' for k in numbers)})",
         "        return otherwise(feeds)",
         "    return run",
     )

@@ -15,11 +15,10 @@ from lightrnn.engine.arena import (
     Frame,
     HostCall,
     NativeCall,
-    call_with_gil,
-    call_without_gil,
 )
 from lightrnn.engine.dispatch import Carry, Results, frame_call, signature_call
 from lightrnn.engine.interpret import evaluate, evaluate_operator
+from lightrnn.engine.native_calls import binder, keeping_gil, releasing_gil
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
 from lightrnn.engine.team import Team
@@ -50,8 +49,9 @@ class Executor:
     def __init__(self, library: Library, threads: int) -> None:
         self._library = library
         self._threads = threads
-        self._short = call_with_gil(library)
-        self._long = call_without_gil(library)
+        self._short = keeping_gil(library)
+        self._long = releasing_gil(library)
+        self._bound = binder(library)
         self._arenas: list[Arena] = []
 
     def run(self, plan: Plan, arrays: Sequence[Array]) -> list[Array]:
@@ -77,7 +77,7 @@ class Executor:
         if found is None:
             found = arena.make_frame(plan, self._library.addresses)
             if found.whole:
-                arena.calls[plan.key] = frame_call(found, self._short, _raise)
+                arena.calls.add(plan.key, frame_call(found, self._bound(found.whole), _raise))
         return found
 
     def dispatcher(
@@ -101,7 +101,8 @@ class Executor:
     ) -> Callable[..., Results]:
         """A function of the first inputs that gives the first outputs, then moves `carry`."""
         if frame.whole:
-            return frame_call(frame, self._short, _raise, inputs, outputs, carry)
+            native = self._bound(frame.whole)
+            return frame_call(frame, native, _raise, inputs, outputs, carry)
         named = list(zip(frame.plan.names[:outputs], frame.outputs, strict=False))
 
         def call(*arrays: Array) -> Results:
@@ -116,8 +117,7 @@ class Executor:
     def _execute(self, frame: Frame) -> None:
         """Compute the outputs of a frame whose inputs are in their places, up to its tail."""
         if frame.whole:
-            self._short(frame.whole)
-            if frame.status[0]:
+            if self._short(frame.whole):
                 _raise(frame)
         else:
             self._run_steps(frame)

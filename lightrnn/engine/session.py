@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lightrnn.engine.arena import MAX_FRAMES, Arena
-from lightrnn.engine.dispatch import Results, session_call
+from lightrnn.engine.dispatch import Calls, Results, session_call
 from lightrnn.engine.executor import Executor, run_on_numpy
 from lightrnn.engine.prepare import Prepared
 from lightrnn.graph import Array
@@ -31,7 +31,7 @@ class Session:
         self._inputs, self._outputs = inputs, outputs
         self._states: list[Array] = []
         self._arena = Arena()
-        self._calls: dict[Hashable, Callable[..., Results]] = {}
+        self._calls = Calls()
 
     @staticmethod
     def on_numpy(prepared: Prepared, inputs: int, outputs: int) -> Session:
@@ -76,7 +76,7 @@ class Session:
             place[...] = state
         carry = memory[: plan.carry], memory[plan.carry : 2 * plan.carry]
         call = executor.carrying(frame, self._inputs, self._outputs, carry)
-        self._calls[tuple(a.shape for a in arrays)] = call
+        self._calls.add(tuple(a.shape for a in arrays), call)
         return call(*arrays)
 
     def _keep(self, results: Sequence[Array]) -> Results:

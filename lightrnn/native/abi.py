@@ -23,7 +23,7 @@ from functools import cached_property
 
 from lightrnn.record import Record
 
-ABI = 3
+ABI = 4
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -36,7 +36,17 @@ FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64
 """Attention: queries from which on each takes a lane, the most of a block, and keys of a block."""
 
 ALONE = "execute_alone"
-"""Symbol of the executor as `void execute_alone(const int64_t *args)`, for one thread."""
+"""Symbol of the executor as `int64_t execute_alone(const int64_t *args)`, for one thread.
+
+args: its arguments and the address of the status, whose first word is returned.
+"""
+STATUS = 4
+"""Place of the status among them."""
+METHOD, PYTHON = "execute_method", "use_python"
+"""Symbols of the executor as a Python method without arguments, `PyObject *execute_method(PyObject
+*args, PyObject *)` with the address of execute_alone's args as an int, and of `void use_python(void
+*PyLong_AsVoidPtr, void *PyLong_FromLong)`, which it needs.
+"""
 
 LEVELS = ("v3", "v4", "v4vnni")
 """Levels that kernels are compiled for, best last: x86-64-v3, -v4, and -v4 with AVX512-VNNI."""
@@ -237,5 +247,5 @@ def kernels_of(level: str) -> tuple[str, ...]:
     """Names of the kernels that are compiled for a level; it borrows the others from v4."""
     modules = MODULES.get(level)
     if modules is None:
-        return (*KERNELS, ALONE)
+        return (*KERNELS, ALONE, METHOD, PYTHON)
     return tuple(name for name in KERNELS if KERNELS.module(name) in modules)

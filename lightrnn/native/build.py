@@ -113,7 +113,7 @@ def compile_level(level: str) -> bytes:
         module.link_in(_numba_module(function, kind, symbol))
     if abi.ALONE in abi.kernels_of(level):
         module.link_in(llvm.parse_assembly(_alone(level)))
-        exported.append(f"lr_{level}_{abi.ALONE}")
+        exported += [f"lr_{level}_{name}" for name in (abi.ALONE, abi.METHOD, abi.PYTHON)]
     if level == abi.LEVELS[0]:
         module.link_in(llvm.parse_assembly(_identity()))
         exported += ["lr_abi", "lr_hash", "lr_level"]
@@ -199,11 +199,30 @@ def _llvm_name(kind: Any) -> str:
 
 
 def _alone(level: str) -> str:
-    """The executor for one thread, with a single argument: ctypes takes its time over each."""
+    """The executor for one thread, as abi.ALONE and abi.METHOD describe it."""
+    name = f"lr_{level}"
     return f"""
-declare void @lr_{level}_execute(ptr, i64, i64)
-define void @lr_{level}_{abi.ALONE}(ptr %args) {{
-  call void @lr_{level}_execute(ptr %args, i64 0, i64 1)
+@{name}_as_pointer = internal global ptr null
+@{name}_from_long = internal global ptr null
+declare void @{name}_execute(ptr, i64, i64)
+define i64 @{name}_{abi.ALONE}(ptr %args) {{
+  call void @{name}_execute(ptr %args, i64 0, i64 1)
+  %place = getelementptr i64, ptr %args, i64 {abi.STATUS}
+  %status = load ptr, ptr %place
+  %found = load i64, ptr %status
+  ret i64 %found
+}}
+define ptr @{name}_{abi.METHOD}(ptr %self, ptr %none) {{
+  %as_pointer = load ptr, ptr @{name}_as_pointer
+  %args = call ptr %as_pointer(ptr %self)
+  %found = call i64 @{name}_{abi.ALONE}(ptr %args)
+  %from_long = load ptr, ptr @{name}_from_long
+  %result = call ptr %from_long(i64 %found)
+  ret ptr %result
+}}
+define void @{name}_{abi.PYTHON}(ptr %as_pointer, ptr %from_long) {{
+  store ptr %as_pointer, ptr @{name}_as_pointer
+  store ptr %from_long, ptr @{name}_from_long
   ret void
 }}
 """
