@@ -31,7 +31,13 @@ from lightrnn.kernels.tiling import LIMITS, TARGET, TILES, load_some, make_tile
 from lightrnn.native.abi import WEIGHTS
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
-(ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D) = TILES[TARGET]
+(ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D), (_, PANELS_E) = TILES[
+    TARGET
+]
+PAGE = 4096
+"""Panels that begin a multiple of these bytes apart meet in the same few places of a cache."""
+_COLUMN_STEPS = {"float32": 64, "float16": 32, "bfloat16": 32, "int8": 16, "int16": 16}
+"""Bytes between panels for each unit of their step."""
 FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT16 = range(len(WEIGHTS))
 _BYTES_LIMIT, _SHORTS_LIMIT = LIMITS["int8"], LIMITS["int16"]
 
@@ -56,6 +62,8 @@ def _make_multiply(stored, left, right):
     tile_b, narrow_b = make_tile(ROWS_B, PANELS_B, stored), make_tile(ROWS_B, 1, stored)
     tile_c, narrow_c = make_tile(ROWS_C, PANELS_C, stored), make_tile(ROWS_C, 1, stored)
     tile_d, narrow_d = make_tile(1, PANELS_D, stored), make_tile(1, 1, stored)
+    tile_e = make_tile(1, PANELS_E, stored)
+    column_step = _COLUMN_STEPS[stored]
 
     @inlined
     def small_tile(rows, panels, a, lda, b, step, k, init, ldi, c, ldc, tail):
@@ -71,6 +79,8 @@ def _make_multiply(stored, left, right):
                 narrow_c(a, lda, b, step, k, init, ldi, c, ldc, tail)
         elif panels == PANELS_D:
             tile_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
+        elif panels == PANELS_E:
+            tile_e(a, lda, b, step, k, init, ldi, c, ldc, tail)
         else:
             narrow_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
 
@@ -88,20 +98,27 @@ def _make_multiply(stored, left, right):
     @inlined
     def last_rows(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
         """Fewer than ROWS_A rows, by the largest tiles that fit; if turned, last panels first."""
+        crowded = step * column_step % PAGE == 0
         row = 0
         while row < m:
-            rows, wide = 1, PANELS_D
+            rows, wide, half = 1, PANELS_D, PANELS_E
             if m - row >= ROWS_B:
-                rows, wide = ROWS_B, PANELS_B
+                rows, wide, half = ROWS_B, PANELS_B, PANELS_B
             elif m - row >= ROWS_C:
-                rows, wide = ROWS_C, PANELS_C
+                rows, wide, half = ROWS_C, PANELS_C, PANELS_C
+            elif crowded:
+                wide = PANELS_E
             whole = (last - first) // wide
-            groups = last - first - whole * (wide - 1)
+            rest = last - first - whole * wide
+            halves = rest // half
+            groups = whole + halves + rest - halves * half
             for g in range(groups):
                 i = groups - 1 - g if turned else g
                 panels, p = wide, first + i * wide
-                if i >= whole:
-                    panels, p = 1, first + i + whole * (wide - 1)
+                if i >= whole + halves:
+                    panels, p = 1, last - groups + i
+                elif i >= whole:
+                    panels, p = half, first + whole * wide + (i - whole) * half
                 j = p * 16
                 tail = min(16, n - j - 16 * (panels - 1))
                 left, right, out = at(a, row * lda), at(b, j * step), at(c, row * ldc + j)

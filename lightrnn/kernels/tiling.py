@@ -16,10 +16,10 @@ from lightrnn.kernels import integers, simd
 from lightrnn.kernels.threads import address_of
 
 TILES = {
-    "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
-    "v4": ((8, 2), (4, 4), (2, 6), (1, 8)),
+    "v3": ((6, 1), (4, 1), (2, 3), (1, 4), (1, 2)),
+    "v4": ((8, 2), (4, 4), (2, 4), (1, 8), (1, 4)),
 }
-"""Tiles as (rows, panels), most rows first; the last has one row."""
+"""Tiles as (rows, panels), largest first; the last two have one row."""
 TILES["v4vnni"] = TILES["v4"]
 
 RUN = 128
