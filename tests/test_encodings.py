@@ -13,7 +13,7 @@ from lightrnn.engine.interpret import evaluate
 from lightrnn.errors import FormatError
 from lightrnn.format import ModelFile, container, dumps, encodings, read
 from lightrnn.graph import FLOAT32, Array, Graph, Node, TensorType
-from lightrnn.native.abi import WEIGHTS
+from lightrnn.native.abi import WEIGHTS, room_words
 from lightrnn.ops.packing import LARGEST, weight_panels
 from tests.kernels import BACKENDS, guarded, run_kernel
 
@@ -146,13 +146,13 @@ def test_narrow_weights_take_half_the_memory(kind: str) -> None:
 @pytest.mark.parametrize("kind", range(len(WEIGHTS)))
 def test_products_with_narrow_weights(backend: str, kind: int) -> None:
     rng = np.random.default_rng(kind)
-    for m, k, n in ((1, 5, 17), (3, 8, 33), (9, 7, 150), (2, 300, 20)):
+    for m, k, n in ((1, 5, 17), (3, 8, 33), (9, 7, 150), (2, 300, 20), (1, 130, 100)):
         a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
         matrix = as_stored(b, WEIGHTS[kind])
         packed = weight_panels(matrix, WEIGHTS[kind])
         c = guarded(np.zeros((m, n), np.float32))
         sizes = (1, m, n, k, k, 0, n, 0, 0, 0, 0, kind)
-        room = guarded(np.zeros(m * ((k + 1) // 2 + 1), np.int32))
+        room = guarded(np.zeros(m * room_words(k), np.int32))
         run_kernel("gemm", guarded(a), guarded(packed), None, c, *sizes, room, backend=backend)
         # Every activation is off by half a step at most, each a share of its row's largest.
         steps = {"int8": 32767, "int16": 4095}
@@ -169,7 +169,7 @@ def test_the_largest_integers_do_not_overflow(backend: str, kind: str, k: int) -
     """Where every product has the largest factors, sums of any length are what they should be."""
     a, b = np.full((2, k), -3, np.float32), np.full((k, 16), 0.7, np.float32)
     a[1] = 3
-    packed, room = guarded(weight_panels(b, kind)), guarded(np.zeros(2 * (k // 2 + 2), np.int32))
+    packed, room = guarded(weight_panels(b, kind)), guarded(np.zeros(2 * room_words(k), np.int32))
     c = guarded(np.zeros((2, 16), np.float32))
     sizes = (1, 2, 16, k, k, 0, 16, 0, 0, 0, 0, WEIGHTS.index(kind))
     run_kernel("gemm", guarded(a), packed, None, c, *sizes, room, backend=backend)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import types
 
-from lightrnn.kernels.integers import nearest, store_shorts
+from lightrnn.kernels.integers import in_pairs, nearest, store_shorts
 from lightrnn.kernels.simd import (
     POINTERS,
     absolute,
@@ -17,18 +17,20 @@ from lightrnn.kernels.simd import (
     i32,
     inlined,
     lanes_max,
+    lanes_sum,
     load,
     maximum,
     null,
     outlined,
     splat,
     store,
+    to_float,
     u8,
     u16,
 )
 from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import LIMITS, TARGET, TILES, load_some, make_tile
-from lightrnn.native.abi import WEIGHTS
+from lightrnn.native.abi import RUN, WEIGHTS, room_words
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 (ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D), (_, PANELS_E) = TILES[
@@ -164,7 +166,7 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
 
     kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
     init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
-    zeros, and may be c. room: for int8 and int16, memory of [m, (k + 1) // 2 + 1] words; else null.
+    zeros, and may be c. room: for int8 and int16, memory of [m, room_words(k)] words; else null.
     turned: whether to begin with the last panels, as is best where the time before ended with them:
     they are still in a cache that does not hold all. The result is the same.
     """
@@ -179,42 +181,53 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
             a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
         )  # fmt: skip
     else:
-        pairs, left, right = (k + 1) // 2, i32(address_of(room)), u8(address_of(b))
+        quads, words = (k + 3) // 4, row_words(k)
+        left, right = i32(address_of(room)), u8(address_of(b))
         limit = float(_BYTES_LIMIT if kind == _INT8 else _SHORTS_LIMIT)
         for row in range(m):
-            quantize(at(a, row * lda), k, limit, at(left, row * (pairs + 1)))
+            quantize(at(a, row * lda), k, limit, at(left, row * words))
         step = column_bytes(kind, k)
         if kind == _INT8:
             _multiply_int8(
-                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n, turned
+                left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
         else:
             _multiply_int16(
-                left, pairs + 1, right, step, pairs, init, ldi, c, ldc, m, first, last, n, turned
+                left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
+
+
+row_words = inlined(room_words)
 
 
 @outlined(types.void, _F, _I, types.float64, POINTERS["i32"])
 def quantize(a, k, limit, words):
-    """k floats as int16, the largest of them `limit`, then their scale as the bits of a float32."""
-    pairs = (k + 1) // 2
+    """k floats as int16 in quads, the largest of them `limit`; their scale, as a float32's bits.
+
+    Then, for each RUN of them, -128 times their sum: bytes are stored with 128 added.
+    """
+    quads = (k + 3) // 4
     largest = splat(0.0)
     for j in range(0, k, 16):
         largest = maximum(largest, absolute(load_some(a, j, min(16, k - j))))
     top = lanes_max(largest)
     factor = splat(limit / top if top > 0.0 else 0.0)
-    shorts = u16(address_of(words))
-    for j in range(0, k, 16):
-        whole = nearest(load_some(a, j, min(16, k - j)) * factor)
-        store_shorts(shorts, j, whole, min(16, 2 * pairs - j))
-    scale = at(f32(address_of(words)), pairs)
+    shorts, sums = u16(address_of(words)), at(words, 2 * quads + 1)
+    for start in range(0, k, RUN):
+        total = splat(0.0)
+        for j in range(start, min(start + RUN, k), 16):
+            whole = nearest(load_some(a, j, min(16, k - j)) * factor)
+            store_shorts(shorts, j, in_pairs(whole), min(16, 4 * quads - j))
+            total = total + to_float(whole)
+        sums[start // RUN] = int(lanes_sum(total)) * -128
+    scale = at(f32(address_of(words)), 2 * quads)
     scale[0] = top / limit
 
 
 @inlined
 def room_of(kind, room, row, k):
     """The room from a row on."""
-    return moved(room, row * ((k + 1) // 2 + 1)) if kind >= _INT8 else room
+    return moved(room, row * row_words(k)) if kind >= _INT8 else room
 
 
 @inlined
@@ -223,9 +236,9 @@ def column_bytes(kind, k):
     if kind == FLOAT32:
         return 4 * k
     if kind == _INT8:
-        return 2 * ((k + 1) // 2) + 4
+        return 4 * ((k + 3) // 4) + 4
     if kind == _INT16:
-        return 4 * ((k + 1) // 2) + 4
+        return 8 * ((k + 3) // 4) + 4
     return 2 * k
 
 

@@ -1,12 +1,13 @@
-"""Whole numbers in vectors: products of pairs, and floats as 16-bit integers.
+"""Whole numbers in vectors: products of quads, and floats as 16-bit integers.
 
-A word holds a pair: two int16, the first in its low half. One instruction multiplies 16 pairs by 16
-others and sums each two products; where the CPU has VNNI, the same one adds the sum to a total.
+A quad is four factors in a row, k0 to k3, and takes two words of activations: the int16 pairs
+(k0, k2) and (k1, k3). One instruction multiplies 16 pairs by 16 others and sums each two products;
+where the CPU has VNNI, the same one adds the sum to a total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from typing import Any
 
 import numpy as np
@@ -37,52 +38,67 @@ from lightrnn.kernels.simd import (
 _SHORT, _WORD = ir.IntType(16), ir.IntType(32)
 _SHORTS, _PAIRS = ir.VectorType(_SHORT, LANES), ir.VectorType(_SHORT, 2 * LANES)
 _WORDS = ir.VectorType(_WORD, LANES)
+_IN_PAIRS = [4 * (i // 4) + (0, 2, 1, 3)[i % 4] for i in range(LANES)]
+_VNNI = os.environ.get("LIGHTRNN_TARGET") == "v4vnni"
 _ROUNDER = 12582912.0
 """1.5 * 2**23: adding it leaves the nearest whole number in the low bits."""
 
 
-def _dot(element: ir.IntType) -> Callable[..., Any]:
-    """pmaddwd, in two halves where registers have 256 bits."""
-
-    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        weights = b.load(place_of(context, b, sig, args, ir.VectorType(element, 2 * LANES)))
-        weights.align = 1
-        wide = b.sext(weights, _PAIRS) if element != _SHORT else weights
-        pairs = b.bitcast(args[2], _PAIRS)
-        if WIDE_REGISTERS:
-            sums = call_llvm(b, "llvm.x86.avx512.pmaddw.d.512", _WORDS, [wide, pairs])
-            return b.add(args[3], sums)
-        halves = []
-        for start in (0, LANES):
-            order = ir.Constant(_WORDS, list(range(start, start + LANES)))
-            parts = [b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), order)
-                     for v in (wide, pairs)]  # fmt: skip
-            kind = ir.VectorType(_WORD, LANES // 2)
-            halves.append(call_llvm(b, "llvm.x86.avx2.pmadd.wd", kind, parts))
-        whole = ir.Constant(_WORDS, list(range(LANES)))
-        return b.add(args[3], b.shuffle_vector(*halves, whole))
-
-    return code
+def _dot(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    """vpdpwssd, else pmaddwd, in two halves where registers have 256 bits."""
+    if _VNNI:  # its intrinsic becomes pmaddwd and two additions in another order
+        kind = ir.FunctionType(_WORDS, [_WORDS] * 3)
+        return b.asm(kind, "vpdpwssd $2, $1, $0", "=v,v,v,0", args, side_effect=False)
+    factors = [b.bitcast(v, _PAIRS) for v in args[:2]]
+    if WIDE_REGISTERS:
+        sums = call_llvm(b, "llvm.x86.avx512.pmaddw.d.512", _WORDS, factors)
+        return b.add(args[2], sums)
+    halves = []
+    for start in (0, LANES):
+        order = ir.Constant(_WORDS, list(range(start, start + LANES)))
+        parts = [b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), order) for v in factors]
+        kind = ir.VectorType(_WORD, LANES // 2)
+        halves.append(call_llvm(b, "llvm.x86.avx2.pmadd.wd", kind, parts))
+    whole = ir.Constant(_WORDS, list(range(LANES)))
+    return b.add(args[2], b.shuffle_vector(*halves, whole))
 
 
-def _sums(weights: Any, pairs: Any) -> Any:
-    a = np.ascontiguousarray(pairs).view(np.int16).astype(np.int32)
-    return (weights.astype(np.int32) * a).reshape(LANES, 2).sum(axis=1, dtype=np.int32)
+@compiled(signature(I16, I16, I16, I16), _dot)
+def dot_pairs(x: Any, y: Any, total: Any) -> Any:
+    """total + x0 * y0 + x1 * y1 in each lane, of the pairs in its words."""
+    factors = [np.ascontiguousarray(v).view(np.int16).astype(np.int32) for v in (x, y)]
+    return total + (factors[0] * factors[1]).reshape(LANES, 2).sum(axis=1, dtype=np.int32)
 
 
-@compiled(signature(I16, POINTERS["u8"], int, I16, I16), _dot(ir.IntType(8)))
-def dot_bytes(p: Span, i: int, pairs: Any, total: Any) -> Any:
-    """total + w0 * a0 + w1 * a1 in each lane, w0 and w1 being the lane's int8 from p[i] on.
-
-    a0 and a1: the pair in the lane of `pairs`.
-    """
-    return total + _sums(p.lanes(i, 2 * LANES).view(np.int8), pairs)
+def _load_words(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    words = b.load(place_of(context, b, sig, args, _WORDS))
+    words.align = 1
+    return words
 
 
-@compiled(signature(I16, POINTERS["u8"], int, I16, I16), _dot(_SHORT))
-def dot_shorts(p: Span, i: int, pairs: Any, total: Any) -> Any:
-    """`dot_bytes` with the weights as int16, in the 64 bytes from p[i] on."""
-    return total + _sums(p.lanes(i, 4 * LANES).view(np.int16), pairs)
+@compiled(signature(I16, POINTERS["u8"], int), _load_words)
+def load_words(p: Span, i: int) -> Any:
+    """The 64 bytes from p[i] on."""
+    return p.lanes(i, 4 * LANES).view(np.int32)
+
+
+@compiled(
+    signature(I16, I16), lambda c, b, sig, a: b.and_(a[0], ir.Constant(_WORDS, [0xFF00FF] * LANES))
+)
+def even_bytes(v: Any) -> Any:
+    """Bytes 0 and 2 of each word, as pairs."""
+    return v & np.int32(0xFF00FF)
+
+
+def _odd_bytes(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    shorts = b.bitcast(args[0], _PAIRS)
+    return b.bitcast(b.lshr(shorts, ir.Constant(_PAIRS, [8] * (2 * LANES))), _WORDS)
+
+
+@compiled(signature(I16, I16), _odd_bytes)
+def odd_bytes(v: Any) -> Any:
+    """Bytes 1 and 3 of each word, as pairs."""
+    return (v >> 8) & np.int32(0xFF00FF)
 
 
 @compiled(
@@ -110,6 +126,17 @@ def _store_shorts(context: Any, b: Any, sig: Any, args: Any) -> Any:
 def store_shorts(p: Any, i: int, v: Any, n: int) -> None:
     """Write the low halves of the first `n` lanes from p[i] on. 0 <= n <= 16."""
     p.lanes(i, n)[:] = v[:n].astype(np.uint32) & np.uint32(0xFFFF)
+
+
+@compiled(
+    signature(I16, I16),
+    lambda c, b, sig, a: b.shuffle_vector(
+        a[0], ir.Constant(_WORDS, ir.Undefined), ir.Constant(_WORDS, _IN_PAIRS)
+    ),
+)
+def in_pairs(v: Any) -> Any:
+    """The lanes of each quad in the order of its pairs: k0, k2, k1, k3."""
+    return v[_IN_PAIRS]
 
 
 @inlined

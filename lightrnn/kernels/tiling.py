@@ -3,7 +3,8 @@
 A tile is `rows` rows of A times `panels` panels of 16 columns of packed B, all accumulators in
 registers: 16 of 256 bits on v3 (a vector of 16 lanes takes two), 32 of 512 bits on v4. The order
 of additions of an element does not depend on its tile, so all levels give the same bits: products
-are summed from zero, RUN of them at a time, and each sum is added to what was there.
+are summed from zero, RUN of them at a time, and each sum is added to what was there: rounding
+errors grow with a sum's length and with what it begins at.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from lightrnn.kernels import integers, simd
 from lightrnn.kernels.threads import address_of
+from lightrnn.native.abi import RUN
 
 TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4), (1, 2)),
@@ -22,14 +24,14 @@ TILES = {
 """Tiles as (rows, panels), largest first; the last two have one row."""
 TILES["v4vnni"] = TILES["v4"]
 
-RUN = 128
-"""Products summed at once: rounding errors grow with a sum's length and with what it begins at."""
-
 LIMITS = {"int8": 32767, "int16": 4095}
 """The largest activation, by how weights are stored: a run's sum then fits in 32 bits."""
 
-_DOTS = {"int8": ("dot_bytes", 32), "int16": ("dot_shorts", 64)}
-"""What multiplies 16 pairs of weights, and their bytes."""
+_PAIRS = {
+    "int8": (64, "even_bytes(load_words(b, {0}))", "odd_bytes(load_words(b, {0}))"),
+    "int16": (128, "load_words(b, {0})", "load_words(b, {0} + 64)"),
+}
+"""Bytes of 16 quads of weights, and how to get their pairs (k0, k2) and (k1, k3)."""
 
 TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 """The level being compiled; `native.build` sets it."""
@@ -43,14 +45,14 @@ def make_tile(
     a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16], 16 * `step`
     apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
-    k counts pairs and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
+    k counts quads and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
     its weights.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
-    if stored in _DOTS:
-        lines += _integer_lines(cells, rows, panels, count, *_DOTS[stored])
+    if stored in _PAIRS:
+        lines += _integer_lines(cells, rows, panels, count, stored)
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
         lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
@@ -92,21 +94,27 @@ def _float_lines(
 
 
 def _integer_lines(
-    cells: Cells, rows: int, panels: int, count: list[str], dot: str, nbytes: int
+    cells: Cells, rows: int, panels: int, count: list[str], stored: str
 ) -> list[str]:
-    """Runs of sums of pairs, each scaled by row and column and added to what is there."""
+    """Runs of sums of integers, each scaled by row and column and added to what is there."""
+    nbytes, *halves = _PAIRS[stored]
     lines = [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + {nbytes} * k), 0)"
              for p in range(panels)]  # fmt: skip
-    lines += ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
-    lines += [f"        n{r}_{p} = splat_int(0)" for r, p in cells]
-    lines += [f"        for i in range(start, min(start + {RUN // 2}, k)):"]
-    for r in range(rows):
-        lines += [f"            v = broadcast_int(a, {r} * lda + i)"]
+    lines += ["    source, ld, start, run = init, ldi, 0, 2 * k + 1"]
+    lines += ["    while start == 0 or start < k:"]
+    for r, p in cells:
+        begin = f"broadcast_int(a, {r} * lda + run)" if stored == "int8" else "splat_int(0)"
+        lines += [f"        n{r}_{p} = {begin}"]
+    lines += [f"        for i in range(start, min(start + {RUN // 4}, k)):"]
+    for half, pairs in enumerate(halves):
         for p in range(panels):
             place = f"{16 * p} * step + {nbytes} * i"
-            lines += [f"            n{r}_{p} = {dot}(b, {place}, v, n{r}_{p})"]
+            lines += [f"            w{p} = {pairs.format(place)}"]
+        for r in range(rows):
+            lines += [f"            v = broadcast_int(a, {r} * lda + 2 * i + {half})"]
+            lines += [f"            n{r}_{p} = dot_pairs(w{p}, v, n{r}_{p})" for p in range(panels)]
     for r in range(rows):
-        lines += [f"        v = broadcast(f32(address_of(a) + 4 * ({r} * lda + k)), 0)"]
+        lines += [f"        v = broadcast(f32(address_of(a) + 4 * ({r} * lda + 2 * k)), 0)"]
         for p in range(panels):
             lines += [
                 f"        c{r}_{p} = splat(0.0)",
@@ -115,7 +123,7 @@ def _integer_lines(
                 f"        c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
                 f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
             ]
-    return [*lines, f"        source, ld, start = c, ldc, start + {RUN // 2}"]
+    return [*lines, f"        source, ld, start, run = c, ldc, start + {RUN // 4}, run + 1"]
 
 
 @simd.inlined

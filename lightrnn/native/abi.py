@@ -30,6 +30,15 @@ LANES = 16
 """float32 lanes of a vector, and columns of a packed panel."""
 
 ALIGNMENT = 64
+RUN = 128
+"""Products of a sum before it is rounded into the total, and of integers before they are scaled."""
+
+
+def room_words(k: int) -> int:
+    """Words (int32) that a row of k floats takes as integers, as `gemm.quantize` writes it."""
+    return 2 * ((k + 3) // 4) + 1 + (k + RUN - 1) // RUN
+
+
 BAD_INDEX = 1
 
 FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import LANES, WEIGHTS
+from lightrnn.native.abi import LANES, WEIGHTS, room_words
 from lightrnn.ops.lowering import Operand
 
 _MANY_ROWS = 12
@@ -28,23 +28,29 @@ def weight_scales(matrix: Array, axis: int, stored: str) -> Array:
 
 
 def integer_panels(matrix: Array, stored: str) -> Array:
-    """[..., K, N] as panels of pairs of rows: [..., ceil(N / 16), K2 * 32 * size + 64] bytes.
+    """[..., K, N] as panels of four rows: [..., ceil(N / 16), K4 * 64 * size + 64] bytes.
 
-    K2 = ceil(K / 2), size: bytes of a number. A panel holds, for each pair of rows, the two numbers
-    of each of 16 columns, then the float32 scales of the columns. Columns are scaled by
+    K4 = ceil(K / 4), size: bytes of a number. A panel holds, for each four rows k0 to k3, their
+    numbers, then the float32 scales of its 16 columns. int8: for each column k0 to k3, 128 added;
+    int16: for each column k0 and k2, then for each k1 and k3. Columns are scaled by
     `weight_scales`: exact where the matrix is made of such numbers with such scales.
     """
     scales = weight_scales(matrix, -2, stored)
     *batch, k, n = matrix.shape
-    pairs, wide = (k + 1) // 2, padded(n)
-    whole = np.zeros((*batch, 2 * pairs, wide), stored)
+    quads, wide = (k + 3) // 4, padded(n)
+    whole = np.zeros((*batch, 4 * quads, wide), stored)
     whole[..., :k, :n] = np.rint(matrix / scales)
-    blocks = whole.reshape(*batch, pairs, 2, wide // LANES, LANES)
-    blocks = np.moveaxis(blocks, (-2, -4, -1, -3), (-4, -3, -2, -1))
+    blocks = whole.reshape(*batch, quads, 2, 2, wide // LANES, LANES)
+    if stored == "int8":
+        order = -2, -5, -1, -4, -3
+        blocks = blocks.view(np.uint8) + np.uint8(128)
+    else:
+        order = -2, -5, -3, -1, -4
+    blocks = np.moveaxis(blocks, order, (-5, -4, -3, -2, -1))
     columns = np.ones((*batch, wide), np.float32)
     columns[..., :n] = scales[..., 0, :]
     weights = np.ascontiguousarray(blocks).view(np.uint8)
-    weights = weights.reshape(*batch, wide // LANES, pairs * 2 * LANES * whole.itemsize)
+    weights = weights.reshape(*batch, wide // LANES, quads * 4 * LANES * whole.itemsize)
     tails = columns.view(np.uint8).reshape(*batch, wide // LANES, LANES * 4)
     return np.concatenate([weights, tails], axis=-1)
 
@@ -59,13 +65,13 @@ def weight_panels(matrix: Array, stored: str) -> Array:
 def panel_bytes(columns: int, k: int, stored: str) -> int:
     """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
     if stored in LARGEST:
-        return columns * (2 * ((k + 1) // 2) * np.dtype(stored).itemsize + 4)
+        return columns * (4 * ((k + 3) // 4) * np.dtype(stored).itemsize + 4)
     return columns * k * (4 if stored == "float32" else 2)
 
 
 def room_bytes(rows: int, k: int, stored: str) -> int:
     """Bytes that a product of `rows` rows needs beside its operands; 0 for none."""
-    return rows * ((k + 1) // 2 + 1) * 4 if stored in LARGEST else 0
+    return rows * room_words(k) * 4 if stored in LARGEST else 0
 
 
 def narrow(packed: Array, stored: str) -> Array:
