@@ -87,6 +87,14 @@ def run_kernel(name: str, *args: Any, backend: str, nth: int = 1) -> None:
             _entry(abi.KERNELS[name])(interpreted.Span(table), ith, nth)
 
 
+def spans(*arrays: Array) -> list[Any]:
+    """Arrays as the interpreted kernels' pointers, until the next call of this or `run_kernel`."""
+    memory = interpreted.Memory()
+    places = [memory.add(array) for array in arrays]
+    interpreted.MEMORY._regions = memory._regions
+    return [memory.span(p, a.dtype) for p, a in zip(places, arrays, strict=True)]
+
+
 class DirectEmitter:
     """An emitter that runs every call at once."""
 

@@ -6,7 +6,7 @@ each, as float32; alphas [N, 2, W].
 
 from __future__ import annotations
 
-from lightrnn.kernels.gemm import moved, share
+from lightrnn.kernels.gemm import share
 from lightrnn.kernels.simd import (
     at,
     broadcast,
@@ -17,7 +17,7 @@ from lightrnn.kernels.simd import (
     splat,
     store,
 )
-from lightrnn.kernels.tiling import load_some
+from lightrnn.kernels.tiling import load_some, moved
 from lightrnn.native.abi import BAD_INDEX
 
 

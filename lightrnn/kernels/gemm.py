@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from numba import types
 
-from lightrnn.kernels.integers import in_pairs, nearest, store_shorts
+from lightrnn.kernels.blocking import make_product, make_split_row
+from lightrnn.kernels.integers import VNNI, in_pairs, nearest, store_bytes, store_shorts
 from lightrnn.kernels.simd import (
     POINTERS,
     absolute,
@@ -23,23 +24,17 @@ from lightrnn.kernels.simd import (
     null,
     outlined,
     splat,
+    splat_int,
     store,
     to_float,
     u8,
     u16,
 )
 from lightrnn.kernels.threads import address_of
-from lightrnn.kernels.tiling import LIMITS, TARGET, TILES, load_some, make_tile
+from lightrnn.kernels.tiling import LIMITS, load_some, moved
 from lightrnn.native.abi import RUN, WEIGHTS, room_words
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
-(ROWS_A, PANELS_A), (ROWS_B, PANELS_B), (ROWS_C, PANELS_C), (_, PANELS_D), (_, PANELS_E) = TILES[
-    TARGET
-]
-PAGE = 4096
-"""Panels that begin a multiple of these bytes apart meet in the same few places of a cache."""
-_COLUMN_STEPS = {"float32": 64, "float16": 32, "bfloat16": 32, "int8": 16, "int16": 16}
-"""Bytes between panels for each unit of their step."""
 FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT16 = range(len(WEIGHTS))
 _BYTES_LIMIT, _SHORTS_LIMIT = LIMITS["int8"], LIMITS["int16"]
 
@@ -50,114 +45,12 @@ def share(total, ith, nth):
     return total * ith // nth, total * (ith + 1) // nth
 
 
-@inlined
-def moved(p, n):
-    """The pointer `n` elements on; null stays null."""
-    if null(p):
-        return p
-    return at(p, n)
-
-
-def _make_multiply(stored, left, right):
-    """The product for one way to store b; left, right: types of the pointers to a and b."""
-    tile_a, narrow_a = make_tile(ROWS_A, PANELS_A, stored), make_tile(ROWS_A, 1, stored)
-    tile_b, narrow_b = make_tile(ROWS_B, PANELS_B, stored), make_tile(ROWS_B, 1, stored)
-    tile_c, narrow_c = make_tile(ROWS_C, PANELS_C, stored), make_tile(ROWS_C, 1, stored)
-    tile_d, narrow_d = make_tile(1, PANELS_D, stored), make_tile(1, 1, stored)
-    tile_e = make_tile(1, PANELS_E, stored)
-    column_step = _COLUMN_STEPS[stored]
-
-    @inlined
-    def small_tile(rows, panels, a, lda, b, step, k, init, ldi, c, ldc, tail):
-        if rows == ROWS_B:
-            if panels == PANELS_B:
-                tile_b(a, lda, b, step, k, init, ldi, c, ldc, tail)
-            else:
-                narrow_b(a, lda, b, step, k, init, ldi, c, ldc, tail)
-        elif rows == ROWS_C:
-            if panels == PANELS_C:
-                tile_c(a, lda, b, step, k, init, ldi, c, ldc, tail)
-            else:
-                narrow_c(a, lda, b, step, k, init, ldi, c, ldc, tail)
-        elif panels == PANELS_D:
-            tile_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
-        elif panels == PANELS_E:
-            tile_e(a, lda, b, step, k, init, ldi, c, ldc, tail)
-        else:
-            narrow_d(a, lda, b, step, k, init, ldi, c, ldc, tail)
-
-    @inlined
-    def whole_blocks(a, lda, b, step, k, init, ldi, c, ldc, blocks, panels, tail):
-        """Blocks of ROWS_A rows, while their panels stay in the nearest cache."""
-        for block in range(blocks):
-            row = block * ROWS_A
-            left, start, out = at(a, row * lda), moved(init, row * ldi), at(c, row * ldc)
-            if panels == PANELS_A:
-                tile_a(left, lda, b, step, k, start, ldi, out, ldc, tail)
-            else:
-                narrow_a(left, lda, b, step, k, start, ldi, out, ldc, tail)
-
-    @inlined
-    def last_rows(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
-        """Fewer than ROWS_A rows, by the largest tiles that fit; if turned, last panels first."""
-        crowded = step * column_step % PAGE == 0
-        row = 0
-        while row < m:
-            rows, wide, half = 1, PANELS_D, PANELS_E
-            if m - row >= ROWS_B:
-                rows, wide, half = ROWS_B, PANELS_B, PANELS_B
-            elif m - row >= ROWS_C:
-                rows, wide, half = ROWS_C, PANELS_C, PANELS_C
-            elif crowded:
-                wide = PANELS_E
-            whole = (last - first) // wide
-            rest = last - first - whole * wide
-            halves = rest // half
-            groups = whole + halves + rest - halves * half
-            for g in range(groups):
-                i = groups - 1 - g if turned else g
-                panels, p = wide, first + i * wide
-                if i >= whole + halves:
-                    panels, p = 1, last - groups + i
-                elif i >= whole:
-                    panels, p = half, first + whole * wide + (i - whole) * half
-                j = p * 16
-                tail = min(16, n - j - 16 * (panels - 1))
-                left, right, out = at(a, row * lda), at(b, j * step), at(c, row * ldc + j)
-                start = moved(init, row * ldi + j)
-                small_tile(rows, panels, left, lda, right, step, k, start, ldi, out, ldc, tail)
-            row += rows
-
-    def multiply(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
-        p = first
-        while p < last:
-            panels = min(PANELS_A, last - p)
-            if panels < PANELS_A:
-                panels = 1
-            j = p * 16
-            tail = min(16, n - j - 16 * (panels - 1))
-            whole_blocks(
-                a, lda, at(b, j * step), step, k, moved(init, j), ldi, at(c, j), ldc, m // ROWS_A,
-                panels, tail,
-            )  # fmt: skip
-            p += panels
-        row = m // ROWS_A * ROWS_A
-        if row < m:
-            last_rows(
-                at(a, row * lda), lda, b, step, k, moved(init, row * ldi), ldi, at(c, row * ldc),
-                ldc, m - row, first, last, n, turned,
-            )  # fmt: skip
-
-    multiply.__name__ = multiply.__qualname__ = f"multiply_{stored}"
-    sizes = (_F, _I, _F, _I, _I, _I, _I, _I, _I)
-    return outlined(types.void, left, _I, right, _I, _I, *sizes)(multiply)
-
-
-_multiply_float32 = _make_multiply("float32", _F, _F)
-_multiply_float16 = _make_multiply("float16", _F, _H)
-_multiply_bfloat16 = _make_multiply("bfloat16", _F, _H)
-_multiply_int8 = _make_multiply("int8", POINTERS["i32"], POINTERS["u8"])
-_multiply_int16 = _make_multiply("int16", POINTERS["i32"], POINTERS["u8"])
+_product_float32 = make_product("float32", _F, _F)
+_product_float16 = make_product("float16", _F, _H)
+_product_bfloat16 = make_product("bfloat16", _F, _H)
+_product_int8 = make_product("int8", POINTERS["i32"], POINTERS["u8"])
+_product_int16 = make_product("int16", POINTERS["i32"], POINTERS["u8"])
+_row_int8 = make_split_row("int8", POINTERS["i32"], POINTERS["u8"])
 
 
 @inlined
@@ -171,28 +64,31 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
     they are still in a cache that does not hold all. The result is the same.
     """
     if kind == FLOAT32 or k == 0:
-        _multiply_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n, turned)
+        _product_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n, turned)
     elif kind == _FLOAT16:
-        _multiply_float16(
+        _product_float16(
             a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
         )  # fmt: skip
     elif kind == _BFLOAT16:
-        _multiply_bfloat16(
+        _product_bfloat16(
             a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
         )  # fmt: skip
     else:
         quads, words = (k + 3) // 4, row_words(k)
         left, right = i32(address_of(room)), u8(address_of(b))
         limit = float(_BYTES_LIMIT if kind == _INT8 else _SHORTS_LIMIT)
+        split = 1 if VNNI and kind == _INT8 and m == 1 else 0
         for row in range(m):
-            quantize(at(a, row * lda), k, limit, at(left, row * words))
+            quantize(at(a, row * lda), k, limit, split, at(left, row * words))
         step = column_bytes(kind, k)
-        if kind == _INT8:
-            _multiply_int8(
+        if split:
+            _row_int8(left, right, step, quads, init, c, first, last, n, turned)
+        elif kind == _INT8:
+            _product_int8(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
         else:
-            _multiply_int16(
+            _product_int16(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
 
@@ -200,11 +96,12 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
 row_words = inlined(room_words)
 
 
-@outlined(types.void, _F, _I, types.float64, POINTERS["i32"])
-def quantize(a, k, limit, words):
-    """k floats as int16 in quads, the largest of them `limit`; their scale, as a float32's bits.
+@outlined(types.void, _F, _I, types.float64, _I, POINTERS["i32"])
+def quantize(a, k, limit, split, words):
+    """k floats as int16, the largest of them `limit`, in two words for each quad.
 
-    Then, for each RUN of them, -128 times their sum: bytes are stored with 128 added.
+    Its pairs; or, if split, high bytes of all quads and then low bytes, both signed. Then their
+    scale, as a float32's bits, and for each RUN of them -128 times their sum.
     """
     quads = (k + 3) // 4
     largest = splat(0.0)
@@ -212,12 +109,17 @@ def quantize(a, k, limit, words):
         largest = maximum(largest, absolute(load_some(a, j, min(16, k - j))))
     top = lanes_max(largest)
     factor = splat(limit / top if top > 0.0 else 0.0)
-    shorts, sums = u16(address_of(words)), at(words, 2 * quads + 1)
+    shorts, high = u16(address_of(words)), u8(address_of(words))
+    low, sums = at(high, 4 * quads), at(words, 2 * quads + 1)
     for start in range(0, k, RUN):
         total = splat(0.0)
         for j in range(start, min(start + RUN, k), 16):
             whole = nearest(load_some(a, j, min(16, k - j)) * factor)
-            store_shorts(shorts, j, in_pairs(whole), min(16, 4 * quads - j))
+            if split:
+                store_bytes(high, j, (whole + splat_int(128)) >> splat_int(8), 4 * quads - j)
+                store_bytes(low, j, whole, 4 * quads - j)
+            else:
+                store_shorts(shorts, j, in_pairs(whole), 4 * quads - j)
             total = total + to_float(whole)
         sums[start // RUN] = int(lanes_sum(total)) * -128
     scale = at(f32(address_of(words)), 2 * quads)

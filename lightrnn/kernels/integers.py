@@ -8,6 +8,7 @@ where the CPU has VNNI, the same one adds the sum to a total.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,14 @@ _SHORT, _WORD = ir.IntType(16), ir.IntType(32)
 _SHORTS, _PAIRS = ir.VectorType(_SHORT, LANES), ir.VectorType(_SHORT, 2 * LANES)
 _WORDS = ir.VectorType(_WORD, LANES)
 _IN_PAIRS = [4 * (i // 4) + (0, 2, 1, 3)[i % 4] for i in range(LANES)]
-_VNNI = os.environ.get("LIGHTRNN_TARGET") == "v4vnni"
+VNNI = os.environ.get("LIGHTRNN_TARGET") == "v4vnni"
 _ROUNDER = 12582912.0
 """1.5 * 2**23: adding it leaves the nearest whole number in the low bits."""
 
 
 def _dot(context: Any, b: Any, sig: Any, args: Any) -> Any:
     """vpdpwssd, else pmaddwd, in two halves where registers have 256 bits."""
-    if _VNNI:  # its intrinsic becomes pmaddwd and two additions in another order
+    if VNNI:  # its intrinsic becomes pmaddwd and two additions in another order
         kind = ir.FunctionType(_WORDS, [_WORDS] * 3)
         return b.asm(kind, "vpdpwssd $2, $1, $0", "=v,v,v,0", args, side_effect=False)
     factors = [b.bitcast(v, _PAIRS) for v in args[:2]]
@@ -68,6 +69,19 @@ def dot_pairs(x: Any, y: Any, total: Any) -> Any:
     """total + x0 * y0 + x1 * y1 in each lane, of the pairs in its words."""
     factors = [np.ascontiguousarray(v).view(np.int16).astype(np.int32) for v in (x, y)]
     return total + (factors[0] * factors[1]).reshape(LANES, 2).sum(axis=1, dtype=np.int32)
+
+
+def _dot_bytes(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    kind = ir.FunctionType(_WORDS, [_WORDS] * 3)
+    return b.asm(kind, "vpdpbusd $2, $1, $0", "=v,v,v,0", args, side_effect=False)
+
+
+@compiled(signature(I16, I16, I16, I16), _dot_bytes)
+def dot_bytes(x: Any, y: Any, total: Any) -> Any:
+    """total + the four products of a word's bytes, x's from 0 on, y's signed. Needs VNNI."""
+    first = np.ascontiguousarray(x).view(np.uint8).astype(np.int32)
+    second = np.ascontiguousarray(y).view(np.int8).astype(np.int32)
+    return total + (first * second).reshape(LANES, 4).sum(axis=1, dtype=np.int32)
 
 
 def _load_words(context: Any, b: Any, sig: Any, args: Any) -> Any:
@@ -110,22 +124,33 @@ def broadcast_int(p: Span, i: int) -> Any:
     return np.full(LANES, p[i], np.int32)
 
 
-def _store_shorts(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    place = place_of(context, b, sig, args, _SHORTS)
-    values = b.trunc(args[2], _SHORTS)
-    mask = lanes_before(b, index_of(context, b, sig, args, 3))
-    kind = ir.FunctionType(
-        ir.VoidType(), [_SHORTS, place.type, _WORD, ir.VectorType(ir.IntType(1), LANES)]
-    )
-    store = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.store.v16i16.p0")
-    b.call(store, [values, place, ir.Constant(_WORD, 2), mask])
-    return context.get_dummy_value()
+def _store_narrow(bits: int) -> Callable[..., Any]:
+    lanes = ir.VectorType(ir.IntType(bits), LANES)
+
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        place = place_of(context, b, sig, args, lanes)
+        mask = lanes_before(b, index_of(context, b, sig, args, 3))
+        kind = ir.FunctionType(
+            ir.VoidType(), [lanes, place.type, _WORD, ir.VectorType(ir.IntType(1), LANES)]
+        )
+        name = f"llvm.masked.store.v{LANES}i{bits}.p0"
+        store = cgutils.get_or_insert_function(b.module, kind, name)
+        b.call(store, [b.trunc(args[2], lanes), place, ir.Constant(_WORD, 1), mask])
+        return context.get_dummy_value()
+
+    return code
 
 
-@compiled(signature(types.void, POINTERS["u16"], int, I16, int), _store_shorts)
+@compiled(signature(types.void, POINTERS["u16"], int, I16, int), _store_narrow(16))
 def store_shorts(p: Any, i: int, v: Any, n: int) -> None:
-    """Write the low halves of the first `n` lanes from p[i] on. 0 <= n <= 16."""
-    p.lanes(i, n)[:] = v[:n].astype(np.uint32) & np.uint32(0xFFFF)
+    """Write the low halves of the first `n` lanes, of all where n is larger, from p[i] on."""
+    p.lanes(i, min(n, LANES))[:] = v[:n].astype(np.uint32) & np.uint32(0xFFFF)
+
+
+@compiled(signature(types.void, POINTERS["u8"], int, I16, int), _store_narrow(8))
+def store_bytes(p: Any, i: int, v: Any, n: int) -> None:
+    """`store_shorts` with the lowest bytes."""
+    p.lanes(i, min(n, LANES))[:] = v[:n].astype(np.uint32) & np.uint32(0xFF)
 
 
 @compiled(

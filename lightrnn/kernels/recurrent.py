@@ -25,7 +25,7 @@ activation of each direction.
 from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
-from lightrnn.kernels.gemm import moved, multiply, room_of, weights_at
+from lightrnn.kernels.gemm import multiply, room_of, weights_at
 from lightrnn.kernels.sharing import (
     IDLE,
     UNITS,
@@ -42,6 +42,7 @@ from lightrnn.kernels.sharing import (
 )
 from lightrnn.kernels.simd import at, f32, fma, inlined, load, null, splat, store
 from lightrnn.kernels.threads import barrier
+from lightrnn.kernels.tiling import moved
 from lightrnn.kernels.vmath import sigmoid, tanh
 
 

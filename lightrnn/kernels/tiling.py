@@ -24,8 +24,9 @@ TILES = {
 """Tiles as (rows, panels), largest first; the last two have one row."""
 TILES["v4vnni"] = TILES["v4"]
 
-LIMITS = {"int8": 32767, "int16": 4095}
-"""The largest activation, by how weights are stored: a run's sum then fits in 32 bits."""
+LIMITS = {"int8": 32639, "int16": 4095}
+"""The largest activation, by how weights are stored: a run's sum then fits in 32 bits, and for int8
+two signed bytes hold it as 256 times one and the other."""
 
 _PAIRS = {
     "int8": (64, "even_bytes(load_words(b, {0}))", "odd_bytes(load_words(b, {0}))"),
@@ -38,7 +39,7 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 
 
 def make_tile(
-    rows: int, panels: int, stored: str = "float32", *, turned: bool = False
+    rows: int, panels: int, stored: str = "float32", *, turned: bool = False, split: bool = False
 ) -> Callable[..., Any]:
     """A function that computes one tile: c = init + a·b.
 
@@ -46,13 +47,13 @@ def make_tile(
     apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
     k counts quads and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
-    its weights.
+    its weights. split: whether activations are split in bytes, for int8 and one row.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
     if stored in _PAIRS:
-        lines += _integer_lines(cells, rows, panels, count, stored)
+        lines += _integer_lines(cells, rows, panels, count, stored, split=split)
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
         lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
@@ -94,7 +95,7 @@ def _float_lines(
 
 
 def _integer_lines(
-    cells: Cells, rows: int, panels: int, count: list[str], stored: str
+    cells: Cells, rows: int, panels: int, count: list[str], stored: str, *, split: bool
 ) -> list[str]:
     """Runs of sums of integers, each scaled by row and column and added to what is there."""
     nbytes, *halves = _PAIRS[stored]
@@ -104,15 +105,18 @@ def _integer_lines(
     lines += ["    while start == 0 or start < k:"]
     for r, p in cells:
         begin = f"broadcast_int(a, {r} * lda + run)" if stored == "int8" else "splat_int(0)"
-        lines += [f"        n{r}_{p} = {begin}"]
+        lines += [f"        n{r}_{p} = {begin}", f"        h{r}_{p} = splat_int(0)"]
     lines += [f"        for i in range(start, min(start + {RUN // 4}, k)):"]
-    for half, pairs in enumerate(halves):
+    if split:
+        lines += _split_lines(panels, nbytes)
+    for half, pairs in enumerate(() if split else halves):
         for p in range(panels):
             place = f"{16 * p} * step + {nbytes} * i"
             lines += [f"            w{p} = {pairs.format(place)}"]
         for r in range(rows):
             lines += [f"            v = broadcast_int(a, {r} * lda + 2 * i + {half})"]
             lines += [f"            n{r}_{p} = dot_pairs(w{p}, v, n{r}_{p})" for p in range(panels)]
+    lines += [f"        n0_{p} = n0_{p} + (h0_{p} << splat_int(8))" for p in range(split * panels)]
     for r in range(rows):
         lines += [f"        v = broadcast(f32(address_of(a) + 4 * ({r} * lda + 2 * k)), 0)"]
         for p in range(panels):
@@ -124,6 +128,26 @@ def _integer_lines(
                 f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
             ]
     return [*lines, f"        source, ld, start, run = c, ldc, start + {RUN // 4}, run + 1"]
+
+
+def _split_lines(panels: int, nbytes: int) -> list[str]:
+    """The products of one row with high and with low bytes of activations."""
+    lines = ["            v, w = broadcast_int(a, i), broadcast_int(a, k + i)"]
+    for p in range(panels):
+        lines += [
+            f"            b{p} = load_words(b, {16 * p} * step + {nbytes} * i)",
+            f"            h0_{p} = dot_bytes(b{p}, v, h0_{p})",
+            f"            n0_{p} = dot_bytes(b{p}, w, n0_{p})",
+        ]
+    return lines
+
+
+@simd.inlined
+def moved(p, n):
+    """The pointer `n` elements on; null stays null."""
+    if simd.null(p):
+        return p
+    return simd.at(p, n)
 
 
 @simd.inlined
