@@ -20,7 +20,8 @@ COLORS = ("#3b82f6", "#f97316", "#10a37f", "#a855f7", "#64748b", "#e11d48")
 ENGINE_COLORS = dict(
     zip(("lightrnn", "onnxruntime", "openvino", "torch", "ncnn"), COLORS, strict=False)
 )
-MARKERS = {"float32": "o", "float16": "^", "bfloat16": "s", "int16": "P", "int8": "D"}
+MARKERS = {"float32": "o", "float16": "^", "bfloat16": "s", "int16": "P", "int8": "D",
+           "int16+int8": "X"}  # fmt: skip
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "lightrnn", "font.size": 11, "axes.titlesize": 11,
     "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,

@@ -11,7 +11,7 @@ OPS = ("LSTM", "GRU", "RNN")
 SIZES = (32, 64, 100, 128, 256, 500, 512, 1024)
 MOST = 2e9
 """Multiply-adds of a layer's run at most: more take a tenth of a second and longer."""
-DTYPES = ("float32", "float16", "bfloat16", "int16", "int8")
+DTYPES = ("float32", "float16", "bfloat16", "int16", "int16+int8", "int8")
 TWO_THREADS_FROM = 20
 """Steps: a single one is nobody's reason for a second thread."""
 

@@ -67,6 +67,8 @@ def test_convert_options(tmp_path: Path) -> None:
     assert bound["inputs"] == []
     found = lightrnn.load(target)()
     np.testing.assert_allclose(found, tanh(X[:1]), atol=1e-6)
+    assert convert()["weights"] == [{"name": "w", "stored": "float32", "shape": [3, 2]}]
+    assert convert("--dtype", "int8", "--dtype", "w=float16")["weights"][0]["stored"] == "float16"
     convert("--dtype", "float16")
     np.testing.assert_allclose(lightrnn.load(target)(X), tanh(X), atol=2e-3)
 
@@ -85,6 +87,8 @@ BAD_CONVERSIONS = {
     "no such dimension": (["--dim", "Q=1"], 1, "no dimension 'Q', the model has N"),
     "no such state": (["--state", "q=y"], 1, "'q'"),
     "dtype": (["--dtype", "float8"], 1, "'float8'"),
+    "no such weight": (["--dtype", "q*=int8"], 1, "no weight matches 'q*', there are w"),
+    "two for all": (["--dtype", "int8", "--dtype", "int16"], 2, "--dtype * is given twice"),
     "twice": (["--dim", "N=1", "--dim", "N=2"], 2, "--dim N is given twice"),
 }
 

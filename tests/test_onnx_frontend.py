@@ -305,6 +305,22 @@ def _gru() -> Any:
     )  # fmt: skip
 
 
+def test_weights_are_stored_by_patterns_of_their_names() -> None:
+    feeds = {"s": floats(30, 2, 4), "h": np.zeros((1, 2, 5), np.float32)}
+    whole, errors = convert(_gru()).run(feeds)["y"], []
+    mixed = {"w": "int16", "r": "int8"}
+    for dtype, stored in (
+        ("int8", {"w": "int8", "r": "int8"}),
+        ("int16+int8", mixed),
+        ({"r": "int8", "*": "int16"}, mixed),
+        ({"w*": "int16"}, {"w": "int16"}),
+    ):
+        converted = convert(_gru(), dtype=dtype)
+        assert converted.encodings == stored
+        errors.append(float(np.sqrt(np.mean((converted.run(feeds)["y"] - whole) ** 2))))
+    assert errors[0] > errors[1] == errors[2] > errors[3] > 0
+
+
 def test_states_are_kept() -> None:
     converted = convert(_gru(), states={"h": "h_next"})
     assert converted.graph("main").states == {"h": "h_next"}
@@ -324,6 +340,8 @@ def test_states_are_kept() -> None:
     ({"states": {"z": "h_next"}}, "no input 'z', the model has h, s"),
     ({"states": {"h": "z"}}, "no output 'z', the model has h_next, y"),
     ({"dtype": "float8"}, "dtype is 'float8', expected one of float32"),
+    ({"dtype": {"*": "float8"}}, "dtype is 'float8', expected one of float32"),
+    ({"dtype": {"w": "int8", "q": "int8"}}, "no weight matches 'q', there are r, w"),
     ({"states": {"s": "h_next"}}, r"'s' is float32\[T, N, 4\], and 'h_next', .* is float32\[1"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:

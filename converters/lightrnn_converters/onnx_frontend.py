@@ -21,7 +21,7 @@ from lightrnn_converters.lift import lift
 from lightrnn_converters.places import places
 from lightrnn_converters.reader import Reader
 from lightrnn_converters.report import RTOL
-from lightrnn_converters.save import Destination, Text, check_storage, save
+from lightrnn_converters.save import Destination, Storage, Text, check_storage, save
 from lightrnn_converters.simplify import simplify
 from lightrnn_converters.sizes import finer
 from lightrnn_converters.source import Source, load
@@ -34,7 +34,7 @@ def convert_onnx(
     source: Source | Mapping[str, Source],
     destination: Destination,
     *,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     bind: Mapping[str, Any] | None = None,
     dims: Mapping[str, Any] | None = None,
     states: Mapping[str, Any] | None = None,
@@ -48,7 +48,9 @@ def convert_onnx(
     source: a path, bytes or ModelProto; or graph names to these. Then `bind`, `dims` and `states`
     are by graph name too.
     destination: a path or a binary file object.
-    dtype: how float weights are stored: float32, float16, bfloat16, int16 or int8.
+    dtype: how float weights are stored: float32, float16, bfloat16, int16, int8, or int16+int8,
+    which is int16 but for recurrent weights; or patterns of their names (`lightrnn inspect` lists
+    them) to these, the first that matches counts.
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.
     dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.

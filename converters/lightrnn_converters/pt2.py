@@ -11,7 +11,7 @@ from unittest import mock
 from lightrnn.errors import ConversionError
 from lightrnn_converters.optional import first_line, require
 from lightrnn_converters.pt2_archive import checked
-from lightrnn_converters.save import Destination, Text
+from lightrnn_converters.save import Destination, Storage, Text
 from lightrnn_converters.torch_frontend import TorchGraph, convert_torch_graphs
 
 
@@ -23,7 +23,7 @@ def convert_pt2(
     example_inputs: Any = (),
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     states: Mapping[str, str] | None = None,
     text: Text = None,
     metadata: Mapping[str, str] | None = None,

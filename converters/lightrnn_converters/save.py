@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -26,14 +27,19 @@ PRODUCER = "lightrnn_converters"
 
 _log = logging.getLogger("lightrnn")
 
-STORAGE = ("float32", "float16", "bfloat16", "int16", "int8")
-"""How weights can be stored."""
+Storage: TypeAlias = str | Mapping[str, str]
+"""How weights are stored: one of STORAGE for all, or by patterns of their names."""
+
+STORAGE = ("float32", "float16", "bfloat16", "int16", "int16+int8", "int8")
+"""How weights can be stored; int16+int8: as int16, recurrent ones as int8."""
 
 _WEIGHT_SLOTS = {
     "MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,), "Conv": (1,), "ConvTranspose": (1,),
     "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8),
 }  # fmt: skip
 """Inputs that hold weights, by operator; only these are stored in fewer bits."""
+
+_RECURRENT = ("RNN", "GRU", "LSTM")
 
 _BY_ROWS = {"Gather": (0,), "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8)}
 """Inputs whose rows each have a scale of their own where they are stored as integers."""
@@ -43,14 +49,14 @@ def save(
     destination: Destination,
     graphs: Mapping[str, Graph],
     *,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     text: Text = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write graphs to a path or a binary file object; equal constants are written once.
 
-    dtype: how float32 weights are stored. Raises ConversionError for one that is not known,
-    TextError for a text that does not fit the graphs.
+    dtype: how float32 weights are stored, as `convert_onnx` takes it. Raises ConversionError for
+    one that is not known, TextError for a text that does not fit the graphs.
     """
     if text is not None and "crf" in text:
         first = next(iter(graphs))
@@ -64,9 +70,10 @@ def save(
     write(destination, file)
 
 
-def _tell_cost(graphs: Mapping[str, Graph], file: ModelFile, dtype: str) -> None:
+def _tell_cost(graphs: Mapping[str, Graph], file: ModelFile, dtype: Storage) -> None:
     """Log how far fewer bits move each output on random inputs."""
     whole, narrow = Model(dumps(model_file(graphs))), Model(dumps(file))
+    told = dtype if isinstance(dtype, str) else " and ".join(dict.fromkeys(dtype.values()))
     for name, graph in graphs.items():
         feeds = fill(graph, shapes(graph, *SIZES[0]), np.random.default_rng(0))
         try:
@@ -79,14 +86,15 @@ def _tell_cost(graphs: Mapping[str, Graph], file: ModelFile, dtype: str) -> None
                 rms, scale = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(np.square(want)))
                 _log.warning(
                     "%s weights move output %r by %.1e (root mean square, of %.1e), at most %.1e",
-                    dtype, output, rms, scale, np.abs(error).max(),
+                    told, output, rms, scale, np.abs(error).max(),
                 )  # fmt: skip
 
 
-def check_storage(dtype: str) -> None:
+def check_storage(dtype: Storage) -> None:
     """Raise ConversionError for a dtype in which weights cannot be stored."""
-    if dtype not in STORAGE:
-        raise ConversionError(f"dtype is {dtype!r}, expected one of {', '.join(STORAGE)}")
+    for one in [dtype] if isinstance(dtype, str) else dtype.values():
+        if one not in STORAGE:
+            raise ConversionError(f"dtype is {one!r}, expected one of {', '.join(STORAGE)}")
 
 
 def to_bytes(graph: Graph) -> bytes:
@@ -97,7 +105,7 @@ def to_bytes(graph: Graph) -> bytes:
 def model_file(
     graphs: Mapping[str, Graph],
     *,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     text: Text = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ModelFile:
@@ -109,7 +117,7 @@ def model_file(
         text=text,
         metadata=dict(metadata or {}),
         producer=PRODUCER,
-        encodings={} if dtype == "float32" else _encodings(shared, dtype),
+        encodings=_encodings(shared, dtype),
     )
 
 
@@ -161,23 +169,38 @@ def _identity(value: Array) -> tuple[str, tuple[int, ...], bytes]:
     return value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes()
 
 
-def _encodings(graphs: Mapping[str, Graph], dtype: str) -> dict[str, str]:
+def _encodings(graphs: Mapping[str, Graph], dtype: Storage) -> dict[str, str]:
     """How each weight is stored: integers by rows or columns as all its uses agree, or float32."""
-    names = sorted(set(_weights(graphs)))
-    if dtype not in ("int8", "int16"):
-        return dict.fromkeys(names, dtype)
-    uses: dict[str, set[str]] = {name: set() for name in names}
+    wanted = _wanted(sorted(set(_weights(graphs))), dtype)
+    uses: dict[str, set[str]] = {name: set() for name in wanted}
     for graph in graphs.values():
         for inside in graph.walk():
             for node in inside.nodes:
                 for k, name in enumerate(node.inputs):
                     if name in uses:
-                        uses[name].add(_scaling(node, k, dtype))
+                        uses[name].add(_scaling(node, k, wanted[name]))
     return {name: use for name, (use, *more) in uses.items() if use and not more}
 
 
+def _wanted(names: Sequence[str], dtype: Storage) -> dict[str, str]:
+    """What each weight should be stored as, by the first pattern that it matches."""
+    patterns = {"*": dtype} if isinstance(dtype, str) else dtype
+    for pattern in patterns:
+        if names and pattern != "*" and not any(fnmatchcase(name, pattern) for name in names):
+            raise ConversionError(f"no weight matches {pattern!r}, there are {', '.join(names)}")
+    found = {
+        name: next((d for p, d in patterns.items() if fnmatchcase(name, p)), "float32")
+        for name in names
+    }
+    return {name: one for name, one in found.items() if one != "float32"}
+
+
 def _scaling(node: Node, slot: int, dtype: str) -> str:
-    """The integer encoding that a use of a weight can compute with; "" for none."""
+    """The encoding that a use of a weight can compute with; "" for none."""
+    usual, _, recurrent = dtype.partition("+")
+    dtype = recurrent if recurrent and node.op in _RECURRENT and slot == 2 else usual
+    if dtype not in ("int8", "int16"):
+        return dtype
     if slot in _BY_ROWS.get(node.op, ()) or (slot == 1 and node.attrs.get("transB", 0)):
         return dtype
     return f"{dtype}_columns" if slot == 1 and node.op in ("MatMul", "Gemm") else ""

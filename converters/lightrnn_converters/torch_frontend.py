@@ -10,7 +10,7 @@ from lightrnn.errors import ConversionError
 from lightrnn.graph import Graph
 from lightrnn_converters.onnx_frontend import read, with_found_states
 from lightrnn_converters.optional import require
-from lightrnn_converters.save import Destination, Text, check_storage, save
+from lightrnn_converters.save import Destination, Storage, Text, check_storage, save
 from lightrnn_converters.source import load
 from lightrnn_converters.torch_call import check_module, check_tensors, example_call
 from lightrnn_converters.torch_carry import require_agreement_in_a_row, without_idle_states
@@ -57,7 +57,7 @@ def convert_torch(
     dynamic_shapes: Any = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     states: Mapping[str, str] | None = None,
     text: Text = None,
     metadata: Mapping[str, str] | None = None,
@@ -80,7 +80,7 @@ def convert_torch_graphs(
     sources: Mapping[str, TorchGraph],
     destination: Destination,
     *,
-    dtype: str = "float32",
+    dtype: Storage = "float32",
     text: Text = None,
     metadata: Mapping[str, str] | None = None,
     verify: bool = True,

@@ -94,6 +94,11 @@ def name_pair(text: str) -> tuple[str, str]:
     return _pair(text, "IN=OUT")
 
 
+def dtype_pair(text: str) -> tuple[str, str]:
+    """PATTERN=DTYPE, or DTYPE for the pattern `*`."""
+    return _pair(text, "PATTERN=DTYPE") if "=" in text else ("*", text)
+
+
 def shape_pair(text: str) -> tuple[str, tuple[int, ...]]:
     """NAME=SHAPE, the sizes joined by `x`; commas will do."""
     name, value = text.rpartition("=")[::2]

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightrnn.cli.arguments import UsageError, by_name, command, name_pair, size_pair, value_pair
+from lightrnn.cli.arguments import (
+    UsageError,
+    by_name,
+    command,
+    dtype_pair,
+    name_pair,
+    size_pair,
+    value_pair,
+)
 from lightrnn.cli.output import check_not_replaced, open_output
 from lightrnn.errors import ConversionError
 
@@ -35,10 +43,9 @@ def add(subparsers: Subparsers) -> None:
     parser = command(subparsers, "convert", "convert a trained model to a .lrnn file", run)
     parser.add_argument("source", metavar="SRC", help="an .onnx or .pt2 file")
     parser.add_argument("-o", "--output", metavar="DST", required=True, help="the .lrnn file")
-    parser.add_argument(
-        "--dtype", help="how weights are stored: float32, float16, bfloat16, int16, int8"
-    )
+    stored = "how weights are stored: float32, float16, bfloat16, int16, int16+int8, int8"
     for name, kind, form, text in (
+        ("--dtype", dtype_pair, "[PATTERN=]DTYPE", f"{stored}; of those whose names match"),
         ("--bind", value_pair, "NAME=VALUE", "fix the value of an input"),
         ("--dim", size_pair, "NAME=N", "fix a dimension; INPUT_AXIS if it has no name"),
         ("--state", name_pair, "IN=OUT", "feed an output to an input at the next step"),
@@ -88,4 +95,6 @@ def _options(args: argparse.Namespace, convert: Callable[..., Any], kind: str) -
         if parameter not in taken:
             raise UsageError(f"--{name} is not an option for .{kind} files")
         options[parameter] = by_name(value, name) if isinstance(value, list) else value
+    if len(stored := options.get("dtype", {})) > 1 and "*" in stored:
+        stored["*"] = stored.pop("*")  # what no other pattern takes
     return options

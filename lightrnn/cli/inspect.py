@@ -63,19 +63,23 @@ def _summary(file: ModelFile, shapes: Shapes, plan: Plan | None) -> dict[str, An
         "producer": file.producer,
         "metadata": dict(file.metadata),
         "text": file.text,
-        "graphs": {name: _graph_summary(graph) for name, graph in file.graphs.items()},
+        "graphs": {name: _graph_summary(file, graph) for name, graph in file.graphs.items()},
     }
     if plan is not None:
         summary["plan"] = {"shapes": dict(shapes), **_plan_summary(plan)}
     return summary
 
 
-def _graph_summary(graph: Graph) -> dict[str, Any]:
+def _graph_summary(file: ModelFile, graph: Graph) -> dict[str, Any]:
     return {
         "inputs": _tensors(graph.inputs),
         "outputs": _tensors(graph.outputs),
         "nodes": dict(Counter(node.op for one in _all(graph) for node in one.nodes).most_common()),
         "parameters": _parameters(graph),
+        "weights": [
+            {"name": name, "stored": stored, "shape": shape}
+            for name, stored, shape in _weights(file, graph)
+        ],
         "states": dict(graph.states),
     }
 
@@ -88,6 +92,14 @@ def _parameters(graph: Graph) -> int:
     """Numbers that were trained: the elements of all floating-point constants."""
     constants = (array for one in _all(graph) for array in one.constants.values())
     return sum(array.size for array in constants if array.dtype.kind == "f")
+
+
+def _weights(file: ModelFile, graph: Graph) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name, way of storing and shape of the floating-point constants of two or more axes."""
+    for one in _all(graph):
+        for name, array in one.constants.items():
+            if array.dtype.kind == "f" and array.ndim >= 2:
+                yield name, file.encodings.get(name, array.dtype.name), array.shape
 
 
 def _all(graph: Graph) -> Iterator[Graph]:
@@ -120,6 +132,8 @@ def _lines(model: str, file: ModelFile, shapes: Shapes, plan: Plan | None) -> It
         counts = Counter(node.op for one in _all(graph) for node in one.nodes).most_common()
         yield f"  nodes       {', '.join(f'{n} {op}' for op, n in counts) or 'none'}"
         yield f"  parameters  {_parameters(graph):,}"
+        for weight, stored, shape in _weights(file, graph):
+            yield f"  weight      {weight}: {stored}[{', '.join(map(str, shape))}]"
         for state, source in graph.states.items():
             yield f"  state       {state} is {source} of the step before"
     yield from _text_lines(model, file)
