@@ -64,6 +64,32 @@ def test_some_runs_wake_the_team(name: str) -> None:
     assert team_of(kernels)._workers
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_workers_keep_off_the_core_of_their_caller() -> None:
+    """They may run wherever it may but there; a caller with one core leaves them as they are."""
+    kernels = library.load()
+    assert kernels is not None
+    team, before = Team(kernels), os.sched_getaffinity(0)
+
+    def allowed(cores: set[int]) -> set[int]:
+        os.sched_setaffinity(0, cores)
+        team._grow(1)
+        team._keep_apart()
+        return os.sched_getaffinity(team._workers[0].native_id or 0)
+
+    try:
+        one, other = sorted(before)[:2]
+        assert allowed({one}) == {one}
+        team.stop()
+        first = allowed({one, other})
+        assert first == {one, other} - {team._apart_from}
+        assert len(first) == 1
+        assert allowed({team._apart_from}) == first
+    finally:
+        os.sched_setaffinity(0, before)
+        team.stop()
+
+
 @each_model
 def test_bits_do_not_depend_on_threads(name: str) -> None:
     load, feeds = MODELS[name]
