@@ -48,8 +48,6 @@ class Pace:
             if counts:
                 known[team] = min(known[team], seconds)
             self.team = team != counts
-            if self._runs == _FIRST:
-                self._credit = -min(*known, seconds)
             return
         better = known[True] < known[False]
         quickest = known[better]
