@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ import pytest
 
 import lightrnn
 from lightrnn.cli import main
+from lightrnn.engine import native_calls
 from lightrnn.engine.executor import Executor
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.errors import NativeError
 from lightrnn.native import abi, library
 from lightrnn.native.sources import checksum, source_hash
 from tests.elf import Elf
+from tests.kernels import address
 from tests.test_engine import recurrent_graph, sequence
 
 native = pytest.mark.native
@@ -377,3 +380,19 @@ def test_a_model_is_not_loaded_with_a_library_that_is_refused(
         lightrnn.load(model)
     monkeypatch.setenv("LIGHTRNN_NATIVE", "0")
     assert lightrnn.load(model).graphs == ("main", "step")
+
+
+@native
+@pytest.mark.parametrize("python", ["with builtin functions", "without"])
+def test_bound_calls_return_the_status(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty program, whose status somebody else has set."""
+    if python == "without":
+        monkeypatch.delattr(ctypes, "pythonapi")
+    kernels = library.load()
+    assert kernels is not None
+    status = np.array([7, 0])
+    words = np.array([0, 0, 0, 0, address(status)])
+    bound = native_calls.binder.__wrapped__(kernels)(address(words))
+    assert bound() == 7
+    status[0] = 0
+    assert [bound() for _ in range(1000)] == [0] * 1000

@@ -35,6 +35,8 @@ class _MethodDef(ctypes.Structure):
 
 
 _NO_ARGUMENTS = 4
+_defined: list[_MethodDef] = []
+"""Every definition, for good: its functions read it at each call."""
 
 
 @cache
@@ -52,6 +54,7 @@ def binder(library: Library) -> Callable[[int], Callable[[], int]]:
     use = ctypes.CFUNCTYPE(None, *kinds)(library.addresses[PYTHON])
     use(*(ctypes.cast(function, ctypes.c_void_p) for function in used))
     method = _MethodDef(b"run", library.addresses[METHOD], _NO_ARGUMENTS, None)
+    _defined.append(method)
     kinds_of_new = ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.py_object
     new = ctypes.PYFUNCTYPE(ctypes.py_object, *kinds_of_new)(("PyCFunction_NewEx", python))
     return lambda address: new(ctypes.byref(method), address, None)
