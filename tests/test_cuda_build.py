@@ -118,7 +118,7 @@ def test_kernels_take_what_the_abi_says(name: str) -> None:
 
 
 def test_every_instruction_has_a_gpu_kernel() -> None:
-    others = {"execute", "team_run", "team_work", "team_stop", "matvec"}
+    others = {"execute", "team_run", "team_work", "team_stop", "current_core", "matvec"}
     assert {n for n in abi.KERNELS if not is_supported(n)} == others
     with pytest.raises(NativeError, match="no GPU kernel for team_run"):
         launch("team_run", [], HOPPER)
