@@ -32,9 +32,10 @@ LEAST = 7
 """Runs of each engine at least."""
 MOST = 20_000
 WARM = 3
-TURN, PAUSE = 15, 0.06
-"""Runs of a turn, and seconds before it, where engines have threads of their own: onnxruntime's
-spin for 40 ms after a run."""
+TURN, TURN_SECONDS, PAUSE = 15, 0.05, 0.06
+"""Runs and seconds of a turn at most, and seconds before it, where engines have threads of their
+own: onnxruntime's spin for 40 ms after a run. A machine's two virtual cores may be one core's two
+threads for some tenths of a second: turns are shorter than that."""
 LONGER = 3
 """Times the seconds for a cell with several threads: what disturbs one of them lasts for longer."""
 ALLOWED = {True: 1e-4, False: 0.1}
@@ -135,18 +136,19 @@ def interleaved(
     may spin for a while after a run, on the cores that the next engine is about to use: then turns
     are of several runs, after a pause and a few runs that are not counted.
     """
-    turn, pause = (1, 0.0) if alone else (TURN, PAUSE)
     rows: list[tuple[float, float]] = []
     for _ in range(WARM if alone else 0):
         first(), second()
     end = time.perf_counter() + seconds
     while len(rows) < LEAST or (time.perf_counter() < end and len(rows) < MOST):
-        columns = []
+        if alone:
+            rows.append((_seconds(first), _seconds(second)))
+            continue
+        columns: list[list[float]] = []
         for run in (first, second):
-            if not alone:
-                time.sleep(pause)
-                for _ in range(WARM):
-                    run()
+            time.sleep(PAUSE)
+            warm = min(_seconds(run) for _ in range(WARM))
+            turn = len(columns[0]) if columns else min(max(int(TURN_SECONDS / warm), WARM), TURN)
             columns.append([_seconds(run) for _ in range(turn)])
         rows.extend(zip(*columns, strict=True))
     return np.array(rows)
