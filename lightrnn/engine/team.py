@@ -19,6 +19,9 @@ PATIENCE = 2000
 at most. A core that sleeps may take a hundred microseconds; who comes later sits the run out.
 """
 
+APART = 8
+"""Workers at most that are told where to run: more would take longer to tell than it saves."""
+
 
 def default_threads() -> int:
     """Threads that a run may use: LIGHTRNN_THREADS, else the cores that this process may use."""
@@ -106,7 +109,8 @@ class Team:
         """
         self._core_of(address(self._where), 0, 1)
         here = int(self._core[0])
-        if here == self._apart_from or not hasattr(os, "sched_setaffinity"):
+        few = len(self._workers) <= APART and hasattr(os, "sched_setaffinity")
+        if here == self._apart_from or not few:
             return
         self._apart_from = here
         if cores := os.sched_getaffinity(0) - {here}:
