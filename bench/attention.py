@@ -25,8 +25,12 @@ def attention(cell: Attention) -> Subject:
 
 
 def module(kind: str) -> Any:
-    """multi-head: torch's own, keys and values projected from one memory. additive: Bahdanau et
-    al., 2015, v·tanh(W·query + U·memory)."""
+    """A module of one of the kinds of `cells.Attention`.
+
+    multi-head: torch's own, keys and values projected from one memory. additive: Bahdanau et al.,
+    2015, v·tanh(W·query + U·memory). concatenated: Luong et al., 2015, of one query, which is
+    repeated at every key and joined with it: v·tanh(W·[query, memory]).
+    """
     import torch
     from torch import Tensor, nn
 
@@ -49,8 +53,21 @@ def module(kind: str) -> Any:
             weights = torch.softmax(self.score(torch.tanh(both))[..., 0], dim=2)
             return weights @ memory
 
+    class Concatenated(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.both, self.score = nn.Linear(2 * SIZE, SIZE), nn.Linear(SIZE, 1, bias=False)
+
+        def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+            joined = torch.cat((query.repeat(1, memory.shape[1], 1), memory), dim=2)
+            scores = self.score(torch.tanh(self.both(joined)))
+            return torch.bmm(torch.softmax(scores, dim=1).transpose(1, 2), memory)
+
     torch.manual_seed(0)
-    return (MultiHead if kind == "multi-head" else Additive)().eval()
+    modules: dict[str, Any] = {
+        "multi-head": MultiHead, "additive": Additive, "concatenated": Concatenated,
+    }  # fmt: skip
+    return modules[kind]().eval()
 
 
 @cache
@@ -58,8 +75,11 @@ def _source(kind: str) -> bytes:
     from torch.export import Dim
 
     batch, queries, keys = Dim("batch"), Dim("queries"), Dim("keys")
-    shapes = ({0: batch, 1: queries}, {0: batch, 1: keys})
-    return exported(module(kind), _feeds(3, 5, 2), ["y"], shapes)
+    if kind == "concatenated":
+        shapes, rows = ({0: batch}, {0: batch, 1: keys}), 1
+    else:
+        shapes, rows = ({0: batch, 1: queries}, {0: batch, 1: keys}), 3
+    return exported(module(kind), _feeds(rows, 5, 2), ["y"], shapes)
 
 
 def _feeds(queries: int, keys: int, batch: int) -> dict[str, Array]:

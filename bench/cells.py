@@ -52,7 +52,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention of 256 units. kind: "multi-head" (4 heads, with its projections) or "additive"."""
+    """Attention of 256 units.
+
+    kind: "multi-head" (4 heads, with its projections), "additive", or "concatenated" (one query).
+    """
 
     kind: str
     queries: int

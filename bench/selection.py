@@ -61,8 +61,11 @@ def steps(quick: bool) -> Iterator[Step]:
 
 def attention(quick: bool, threads: Sequence[int] = (1, 2)) -> Iterator[Attention]:
     """One query, and as many queries as keys; a batch of single queries."""
-    for kind in ("multi-head", "additive"):
+    for kind in ("multi-head", "additive", "concatenated"):
         for keys in (16, 512) if quick else (16, 64, 128, 512):
+            if kind == "concatenated":
+                yield from (Attention(kind, 1, keys, n) for n in (1, 8))
+                continue
             many = keys if kind == "multi-head" else min(keys, 64)
             for queries, batch in ((1, 1), (many, 1), *(() if quick else ((1, 8),))):
                 counts = threads if queries > 1 and keys >= 128 else threads[:1]

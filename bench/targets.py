@@ -104,7 +104,7 @@ def _steps(part: Part) -> Iterator[Row]:
 
 def _attention(part: Part) -> Iterator[Row]:
     best = best_of(part.results)
-    for kind in ("multi-head", "additive"):
+    for kind in ("multi-head", "additive", "concatenated"):
         ratios = [r["ratio"] for r in best.values() if r["kind"] == kind]
         yield from at_least(f"{kind} attention", None, ratios)
 

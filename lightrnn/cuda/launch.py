@@ -27,6 +27,7 @@ def _symbols() -> dict[str, Symbol]:
         ),
         "gemm": ("pack_panels",),
         "reduce": ("reduce_whole", "arg_reduce", "layer_norm"),
+        "additive": ("additive_scores",),
         "crf": ("viterbi",),
         "rotary": ("rotate",),
     }  # fmt: skip
@@ -151,6 +152,9 @@ _RULES: dict[str, Rule] = {
     "reduce_whole": _by(lambda a, tail: a["outer"] * a["inner"], "reduce_whole"),
     "arg_reduce": lambda a, tail, gpu: _rows("arg_reduce", a["outer"] * a["inner"], a["n"], gpu),
     "layer_norm": lambda a, tail, gpu: _rows("layer_norm", a["outer"], a["n"], gpu),
+    "additive_scores": lambda a, tail, gpu: _rows(
+        "additive_scores", prod(tail[: a["rank"]]), a["size"], gpu
+    ),
     "viterbi": lambda a, tail, gpu: _rows("viterbi", a["batch"], a["labels"], gpu),
     "rotate": _by(lambda a, tail: a["rows"] * a["heads"] * (a["size"] - a["half"]), "rotate"),
     "attention": _attention,

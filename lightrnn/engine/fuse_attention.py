@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from lightrnn.errors import GraphError
+from lightrnn.engine.makers import Makers, Step, types_of
 from lightrnn.graph import BOOL, FLOAT32, Graph, Node, TensorType
-from lightrnn.graph.check import check
-from lightrnn.ops import Operator, build
+from lightrnn.ops import build
 from lightrnn.record import Record, replace
-
-Step = tuple[Node, Operator]
 
 
 class Pattern(Record):
@@ -33,25 +29,16 @@ class Finder:
     """Finds patterns among the steps of a graph."""
 
     def __init__(self, steps: Sequence[Step], graph: Graph) -> None:
-        self._graph = graph
-        self._makers = {o: step for step in steps for o in step[0].outputs if o}
-        self._readers = Counter(name for node, _ in steps for name in node.inputs)
-        self._readers.update(list(graph.outputs))
-
-    def maker(self, name: str, op: str) -> Node | None:
-        """The node of an operator that makes a tensor which nobody else reads."""
-        node, operator = self._makers.get(name, (None, None))
-        fits = operator is not None and operator.name == op and self._readers[name] == 1
-        return node if fits else None
+        self._makers = Makers(steps, graph)
 
     def number(self, name: str) -> float | None:
         """The value of a constant of one element."""
-        value = self._graph.constants.get(name)
+        value = self._makers.graph.constants.get(name)
         return float(value.reshape(())) if value is not None and value.size == 1 else None
 
     def weights(self, name: str) -> Pattern | None:
         """The pattern whose softmax makes a tensor."""
-        softmax = self.maker(name, "Softmax")
+        softmax = self._makers.only(name, "Softmax")
         if softmax is None or softmax.attrs.get("axis", -1) != -1:
             return None
         for masked in (self._replaced, self._added, self._plain):
@@ -62,7 +49,7 @@ class Finder:
 
     def _replaced(self, name: str) -> Pattern | None:
         """Where(mask, a number, scores)."""
-        node = self.maker(name, "Where")
+        node = self._makers.only(name, "Where")
         fill = None if node is None else self.number(node.inputs[1])
         found = None if node is None or not fill else self._plain(node.inputs[2])
         if node is None or found is None:
@@ -71,7 +58,7 @@ class Finder:
 
     def _added(self, name: str) -> Pattern | None:
         """Add of scores and a mask, in either order."""
-        node = self.maker(name, "Add")
+        node = self._makers.only(name, "Add")
         if node is None:
             return None
         for scores, mask in (node.inputs, node.inputs[::-1]):
@@ -83,17 +70,17 @@ class Finder:
     def _plain(self, name: str) -> Pattern | None:
         """MatMul, multiplied or divided by a number."""
         for op in ("Mul", "Div"):
-            node = self.maker(name, op)
+            node = self._makers.only(name, op)
             if node is None:
                 continue
             for scores, other in (node.inputs, node.inputs[::-1])[: 1 if op == "Div" else 2]:
                 number = self.number(other)
-                product = self.maker(scores, "MatMul")
+                product = self._makers.only(scores, "MatMul")
                 if number and product is not None:
                     scale = number if op == "Mul" else 1 / number
                     q, keys = product.inputs
                     return Pattern(q, keys, scale, inside=(scores, name))
-        product = self.maker(name, "MatMul")
+        product = self._makers.only(name, "MatMul")
         if product is None:
             return None
         q, keys = product.inputs
@@ -101,7 +88,7 @@ class Finder:
 
     def untransposed(self, keys: str) -> tuple[str, tuple[int, ...]] | None:
         """k' as a tensor and the order of its axes that gives k; None if k' is not transposed."""
-        node, operator = self._makers.get(keys, (None, None))
+        node, operator = self._makers.step(keys) or (None, None)
         if node is None or operator is None or operator.name != "Transpose":
             return None
         order = node.attrs.get("perm")
@@ -115,7 +102,7 @@ def fuse_attention(steps: Sequence[Step], graph: Graph) -> list[Step]:
     """MatMul, scale, mask, Softmax and MatMul as one ScaledProduct, where ranks allow it."""
     if not any(op.name == "Softmax" for _, op in steps):
         return list(steps)
-    finder, types = Finder(steps, graph), _types(graph)
+    finder, types = Finder(steps, graph), types_of(graph)
     inside: set[str] = set()
     made: dict[str, list[Step]] = {}
     for node, op in steps:
@@ -148,14 +135,6 @@ def _fused(node: Node, found: Pattern, keys: tuple[str, tuple[int, ...]]) -> lis
     inputs = (found.q, name, node.inputs[1], *([found.mask] if found.mask else []))
     fused = Node("ScaledProduct", inputs, node.outputs, {}, node.origin)
     return [*steps, (fused, ScaledProduct(found.scale, found.fill))]
-
-
-def _types(graph: Graph) -> Mapping[str, TensorType]:
-    """What is known of every tensor; nothing where a graph is the rest of another."""
-    try:
-        return check(graph, build)
-    except GraphError:
-        return {}
 
 
 def _fits(found: Pattern, keys: str, values: str, types: Mapping[str, TensorType]) -> bool:

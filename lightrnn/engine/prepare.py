@@ -140,12 +140,28 @@ class Prepared:
             from lightrnn.engine.fuse_embedding import fuse_embedding
 
             steps, added = fuse_embedding(steps, self.graph)
-            self.lasting = {*self.lasting, *added}
-            self.graph = replace(self.graph, constants={**self.graph.constants, **added})
-        self.nodes: list[tuple[Node, Operator]] = fuse_bias(steps, self.graph)
+            self._add_constants(added)
+        steps = fuse_bias(steps, self.graph)
+        if any(node.op == "Concat" for node in self.graph.nodes):
+            from lightrnn.engine.split_concat import split_concat
+
+            split = split_concat(steps, self.graph, self.encodings)
+            steps = split.steps
+            self._add_constants(split.constants)
+            self.encodings = {**self.encodings, **split.encodings}
+        if {"Tanh", "Add"} <= {op.name for _, op in steps}:
+            from lightrnn.engine.fuse_additive import fuse_additive
+
+            steps = fuse_additive(steps, self.graph)
+        self.nodes: list[tuple[Node, Operator]] = steps
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
         self.carried = dict(carried or {})
+
+    def _add_constants(self, added: Mapping[str, Array]) -> None:
+        """Constants that fused operators read, as lasting as the model's own."""
+        self.lasting = {*self.lasting, *added}
+        self.graph = replace(self.graph, constants={**self.graph.constants, **added})
 
     def _operator(self, node: Node) -> Operator:
         operator = build(node)

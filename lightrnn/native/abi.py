@@ -23,7 +23,7 @@ from functools import cached_property
 
 from lightrnn.record import Record
 
-ABI = 4
+ABI = 5
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -222,6 +222,9 @@ KERNELS = _Kernels(
             " scale:float softcap:float replace least:float"
             " q_batch q_head q_row k_batch k_head k_row v_batch v_head v_row"
             " y_batch y_head y_row mask_batch mask_head mask_row",
+        },
+        "additive": {
+            "additive_scores": "a:f32 b:f32 v:f32 y:f32 size start:float rank shape:tail",
         },
         "crf": {
             "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"

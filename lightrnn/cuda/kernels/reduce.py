@@ -77,7 +77,7 @@ def _finished(code, total, n):
 
 
 @inlined
-def _across(code, v):
+def across(code, v):
     """The reduction of every thread's v, the same in all threads of the block."""
     memory, k, left = shared(), thread(), threads()
     memory[k] = v
@@ -101,7 +101,7 @@ def _row(x, n, code):
     while i < n:
         v = _joined(code, v, _term(code, x[i]))
         i += threads()
-    return _across(code, v)
+    return across(code, v)
 
 
 @inlined
@@ -126,7 +126,7 @@ def _row_exp_sum(x, n, top):
     while i < n:
         v += exp(x[i] - top)
         i += threads()
-    return _across(_SUM, v)
+    return across(_SUM, v)
 
 
 @inlined
@@ -281,7 +281,7 @@ def _deviation(x, n, mean):
         d = x[i] - mean
         v += d * d
         i += threads()
-    return _across(_SUM, v) / single(n)
+    return across(_SUM, v) / single(n)
 
 
 def layer_norm(x, scale, bias, y, mean, inverse, outer, n, centred, epsilon):
