@@ -70,8 +70,8 @@ class Whole:
     """A whole model.
 
     model: "language identifier" (examples/langid), "decoder step" (of examples/g2p-en: GRU,
-    attention to `length` letters, logits) or "audio stream" (a chunk of samples: STFT,
-    convolutions, LSTM with states). way: as of `Step`.
+    attention to `length` letters, logits), "audio stream" (a chunk of samples: STFT, convolutions,
+    LSTM with states) or "character model" (two layers of LSTM). way: as of `Step`.
     """
 
     model: str

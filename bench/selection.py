@@ -74,16 +74,17 @@ def attention(quick: bool, threads: Sequence[int] = (1, 2)) -> Iterator[Attentio
 
 def models(quick: bool, threads: Sequence[int] = (1, 2)) -> Iterator[Whole]:
     """Whole models in float32, alone and in batches, and in int8."""
-    identifier, decoder = "language identifier", "decoder step"
+    identifier, decoder, characters = "language identifier", "decoder step", "character model"
     wholes = [
         Whole(identifier, 1, 20), Whole(identifier, 1, 100), Whole(identifier, 32, 60),
         Whole(decoder, 1, 10, "states"), Whole(decoder, 5, 10, "states"),
         Whole(decoder, 64, 10, "states"),
         Whole("audio stream", 1, 576, "states"), Whole("audio stream", 1, 576, "stream"),
+        Whole(characters, 1, 400),
     ]  # fmt: skip
     for whole in wholes[::2] if quick else wholes:
         yield whole
-        if whole.batch >= 32:
+        if whole.batch >= 32 or whole.model == characters:
             yield from (replace(whole, threads=n) for n in threads if n > 1)
         if not quick:
             yield replace(whole, dtype="int8")

@@ -22,7 +22,10 @@ from bench.cells import Layer, to_json
 from bench.engines import lightrnn
 from bench.wholes import EXAMPLES
 
-CELLS = (Layer("LSTM", 64, 1, 1), Layer("LSTM", 256, 1, 100), Layer("LSTM", 256, 1, 100, threads=2))
+CELLS = (
+    Layer("LSTM", 64, 1, 1), Layer("LSTM", 64, 1, 100), Layer("LSTM", 256, 1, 100),
+    Layer("LSTM", 256, 1, 100, threads=2),
+)  # fmt: skip
 
 
 def results() -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Whole models as subjects: two of the examples, and a voice detector's step."""
+"""Whole models as subjects: two of the examples, a voice detector's step, a character model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from lightrnn.model import load
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNITS = 128
+CHARACTERS = 96
 
 
 def whole(cell: Whole) -> Subject:
     """The model that the cell names, at its sizes."""
     return {
         "language identifier": identifier, "decoder step": decoder, "audio stream": audio,
+        "character model": characters,
     }[cell.model](cell)  # fmt: skip
 
 
@@ -108,6 +110,45 @@ def detector() -> Any:
 
     torch.manual_seed(0)
     return Detector().eval()
+
+
+def characters(cell: Whole) -> Subject:
+    """Characters [N, length] to logits of each one that follows."""
+    return Subject(
+        _characters_source(), _characters_feeds(cell.batch, cell.length), ["logits"],
+        module=character_model,
+    )  # fmt: skip
+
+
+@cache
+def _characters_source() -> bytes:
+    from torch.export import Dim
+
+    shapes = ({0: Dim("batch"), 1: Dim("length")},)
+    return exported(character_model(), _characters_feeds(2, 5), ["logits"], shapes)
+
+
+def _characters_feeds(batch: int, length: int) -> dict[str, Array]:
+    return {"ids": np.random.default_rng(1).integers(0, CHARACTERS, (batch, length))}
+
+
+def character_model() -> Any:
+    """An embedding, two layers of LSTM of 64 units and a linear layer, with random weights."""
+    import torch
+    from torch import Tensor, nn
+
+    class Characters(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(CHARACTERS, 64)
+            self.lstm = nn.LSTM(64, 64, num_layers=2, batch_first=True)
+            self.output = nn.Linear(64, CHARACTERS)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.output(self.lstm(self.embedding(ids))[0])
+
+    torch.manual_seed(0)
+    return Characters().eval()
 
 
 def _fourier_basis(size: int) -> Array:

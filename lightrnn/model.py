@@ -82,7 +82,9 @@ class Model:
         for graph in file.graphs.values():
             check(graph, build)
         self._graphs = dict(file.graphs)
-        self._store = PackedStore("cpu" if gpu is None else "cuda")
+        self._store = (
+            PackedStore("cuda") if gpu else PackedStore(threads=threads or default_threads())
+        )
         self.encodings: dict[str, str] = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
         self._pieces: dict[str, _Pieces] = {}

@@ -126,6 +126,10 @@ class DirectEmitter:
     def run(self, kernel: str, words: Sequence[Any]) -> None:
         run_kernel(kernel, *words, backend=self.backend, nth=self.nth)
 
+    def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
+        for part in parts:
+            part()
+
     def _filled_in(self, kind: str) -> Any:
         if kind == "node":
             return 0

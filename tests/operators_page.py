@@ -200,6 +200,9 @@ class Ignored:
     def call(self, kernel: str, *args: Any, work: int) -> None:
         pass
 
+    def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
+        pass
+
     def scratch(self, nbytes: int) -> Ref:
         return Ref(0)
 

@@ -165,7 +165,7 @@ def test_the_page_holds_what_was_measured(tmp_path: Path) -> None:
         "| LSTM | 64 | 1 | 100 | 1 | 1 | 1000.0 | onnxruntime | 800.0 | 0.80 | 0.72 to 0.88 |",
         "| LSTM 64, batch 1, 100 steps | 0.80 | onnxruntime |",
         "beside onnxruntime, H up to 64, states in a stream | 4× | 4.00× (4.00 to 4.00) |",
-        "| p90 with another Python thread busy, beside idle: the worst | 2× at most | 3.10× |",
+        "Python thread busy, beside idle: the worst, up to 0.5 ms | 2× at most | 3.10× |",
         "A length not seen before costs the language identifier 0.25 ms.",
         "| additive | 1 | 16 | 1 | 1 | 100.0 | torch | 125.0 | 1.25 |",
         "accuracy on words, int8 |  | 81.00%, -1.00 points |",

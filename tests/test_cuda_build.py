@@ -118,8 +118,13 @@ def test_kernels_take_what_the_abi_says(name: str) -> None:
 
 
 def test_every_instruction_has_a_gpu_kernel() -> None:
-    others = {"execute", "team_run", "team_work", "team_stop", "current_core", "matvec"}
-    assert {n for n in abi.KERNELS if not is_supported(n)} == others
+    team = {"team_run", "team_work", "team_stop", "current_core"}
+    assert {n for n in abi.KERNELS if not is_supported(n)} == {
+        "execute",
+        "side_by_side",
+        "matvec",
+        *team,
+    }
     with pytest.raises(NativeError, match="no GPU kernel for team_run"):
         launch("team_run", [], HOPPER)
 

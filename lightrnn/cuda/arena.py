@@ -305,7 +305,7 @@ def place_bytes(place: Place) -> int:
 
 def may_fail(instruction: Instruction) -> bool:
     """Whether a kernel may meet a bad value: those that check lengths only do so given lengths."""
-    if not instruction.status:
+    if instruction.signature is None or not instruction.signature.status:
         return False
     names = [p.name for p in abi.KERNELS[instruction.kernel].parameters]
     if "lengths" not in names:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from lightrnn.engine.copies import copier, filler
 from lightrnn.engine.dispatch import Calls
+from lightrnn.engine.grip import Grip
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.engine.pace import Pace
 from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
 from lightrnn.graph import Array
-from lightrnn.native.abi import ALIGNMENT
+from lightrnn.native.abi import ALIGNMENT, SYNC_WORDS
 from lightrnn.record import Record
 
 MAX_FRAMES = 32
@@ -20,8 +22,8 @@ MAX_FRAMES = 32
 SHORT = 800_000
 """Work of a program, in multiply-adds, that keeps the GIL and the calling thread: some 50 µs."""
 
-_STATUS, _SYNC, _HEAD = 0, 8, 24
-"""Words at the front of a frame: status, barrier, then the program."""
+_STATUS, _SYNC = 0, 8
+"""Words at the front of a frame: status, then barriers, then the program."""
 
 
 class NativeCall(Record):
@@ -30,6 +32,7 @@ class NativeCall(Record):
     args: int
     work: int
     pace: Pace
+    grip: Grip
 
 
 class HostCall(Record):
@@ -44,13 +47,15 @@ class Frame:
     """A plan in an arena: every address resolved, ready to run.
 
     status: two int64, zero unless a kernel met a bad value in node status[1].
+    fills, copies: what copies an array into each input, and out of each output.
     whole: address of the executor's arguments if one native call runs the plan on this thread.
     """
 
     def __init__(self, plan: Plan, arena: Array, addresses: dict[str, int]) -> None:
         self.plan = plan
         base = address(arena)
-        words = _HEAD + sum(2 + len(i.args) for i in plan.instructions) + 5 * len(plan.steps)
+        self._table = _SYNC + SYNC_WORDS * (1 + plan.branches)
+        words = self._table + sum(2 + len(i.args) for i in plan.instructions) + 5 * len(plan.steps)
         memory = aligned_bytes(words * 8).view(np.int64)
         memory[:] = 0
         self._memory = memory
@@ -59,6 +64,8 @@ class Frame:
         self._fill(plan, base, start, addresses)
         self.inputs = tuple(_tensor(arena, place) for place in plan.inputs)
         self.outputs = tuple(_tensor(arena, place) for place in plan.outputs)
+        self.fills = tuple(map(filler, self.inputs))
+        self.copies = tuple(map(copier, self.outputs))
         self.steps = tuple(self._step(k, step, arena, start) for k, step in enumerate(plan.steps))
         self.whole = 0
         if plan.whole is not None and plan.whole.work < SHORT:
@@ -68,7 +75,7 @@ class Frame:
         self.live = () if tail is None else tuple(_tensor(arena, p) for _, p in tail.live)
 
     def _fill(self, plan: Plan, base: int, start: int, addresses: dict[str, int]) -> None:
-        table = _HEAD
+        table = self._table
         args = table + 2 * len(plan.instructions)
         words: list[int] = []
         for k, instruction in enumerate(plan.instructions):
@@ -77,10 +84,13 @@ class Frame:
             mine = list(instruction.args)
             for place in instruction.places:
                 mine[place] += base
-            for place in instruction.status:
-                mine[place] = start + 8 * _STATUS
-            for place in instruction.sync:
-                mine[place] = start + 8 * _SYNC
+            if signature := instruction.signature:
+                for place in signature.status:
+                    mine[place] = start + 8 * _STATUS
+                for place in signature.sync:
+                    mine[place] = start + 8 * (_SYNC + SYNC_WORDS * instruction.branch)
+                for place in signature.table:
+                    mine[place] = start + 8 * table
             words += mine
         self._memory[args : args + len(words)] = words
         self._calls = args + len(words)
@@ -92,9 +102,15 @@ class Frame:
             inputs = tuple(_maybe(arena, p) for p in step.inputs)
             return HostCall(step, inputs, tuple(_maybe(arena, p) for p in step.outputs))
         at = self._calls + 5 * k
-        words = start + 8 * _HEAD, start + 8 * _SYNC, step.first, step.last, start + 8 * _STATUS
+        words = (
+            start + 8 * self._table,
+            start + 8 * _SYNC,
+            step.first,
+            step.last,
+            start + 8 * _STATUS,
+        )
         self._memory[at : at + 5] = words
-        return NativeCall(start + 8 * at, step.work, step.pace)
+        return NativeCall(start + 8 * at, step.work, step.pace, step.grip)
 
 
 def _tensor(arena: Array, place: Place) -> Array:
@@ -143,4 +159,4 @@ class Arena:
         return len(self._memory)
 
 
-assert _HEAD * 8 % ALIGNMENT == 0
+assert _SYNC * 8 % ALIGNMENT == SYNC_WORDS * 8 % ALIGNMENT == 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightrnn.engine.grip import Grip
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out, rounded
 from lightrnn.engine.pace import Pace
@@ -21,6 +22,23 @@ from lightrnn.ops.lowering import Operand, Ref
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
+
+
+class Call:
+    """A kernel call while its arguments are still places, with what it runs side by side."""
+
+    __slots__ = ("branches", "kernel", "node", "words", "work")
+
+    def __init__(
+        self,
+        kernel: str,
+        words: tuple[Ref | int, ...],
+        work: int,
+        node: Node,
+        branches: Sequence[list[Call]] = (),
+    ) -> None:
+        self.kernel, self.words, self.work, self.node = kernel, words, work, node
+        self.branches = branches
 
 
 _NOTHING = np.empty(0, np.uint8)
@@ -36,7 +54,8 @@ class Binder:
         self._types: dict[str, TensorType] = {}
         self._refs: dict[str, Ref] = {}
         self._buffers: list[Buffer] = []
-        self._calls: list[tuple[str, tuple[Ref | int, ...], int, Node]] = []
+        self._calls: list[Call] = []
+        self._branch: list[Call] | None = None
         self._steps: list[NativeStep | HostStep | tuple[Node, Operator]] = []
         self._packed: dict[int, Array] = {}
         self._node: Node = Node("", (), ())
@@ -97,7 +116,24 @@ class Binder:
             else:
                 words.append(self._word(next(given), kind, now))
         words.extend(self._word(arg, "int", now) for arg in given)
-        self._calls.append((kernel, tuple(words), work, self._node))
+        calls = self._calls if self._branch is None else self._branch
+        calls.append(Call(kernel, tuple(words), work, self._node))
+
+    def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
+        if self.target != "cpu" or len(parts) == 1:
+            for part in parts:
+                part()
+            return
+        assert self._branch is None, "branches of branches"
+        branches = []
+        for part in parts:  # all at one time of every buffer's life: no call is counted meanwhile
+            self._branch = []
+            part()
+            branches.append(self._branch)
+        self._branch = None
+        work = sum(call.work for branch in branches for call in branch)
+        words = 0, 0, len(parts)
+        self._calls.append(Call("side_by_side", words, work, self._node, branches))
 
     def scratch(self, nbytes: int) -> Ref:
         now = len(self._calls) + 1
@@ -172,7 +208,7 @@ class Binder:
             return
         assert len(self._calls) == before, f"{node} emitted calls, then gave up"
         self._end_native()
-        self._calls.append(("", (), 0, node))  # a host step takes one tick of every lifetime
+        self._calls.append(Call("", (), 0, node))  # a host step takes one tick of every lifetime
         self._native_from = len(self._calls)
         self._steps.append((node, op))
         self._use([*given, *outputs], len(self._calls))
@@ -180,8 +216,8 @@ class Binder:
     def _end_native(self) -> None:
         first, last = self._native_from, len(self._calls)
         if last > first:
-            work = sum(call[2] for call in self._calls[first:last])
-            self._steps.append(NativeStep(first, last, work, Pace()))
+            work = sum(call.work for call in self._calls[first:last])
+            self._steps.append(NativeStep(first, last, work, Pace(), Grip()))
 
     # Tensors and memory
 
@@ -251,7 +287,7 @@ class Binder:
         self._end_native()
         carries = split is None and self._carries()
         arena_bytes = lay_out(self._buffers, 2 * self._carry)
-        instructions = tuple(self._instruction(*call) for call in self._calls)
+        instructions = self._instructions()
         return Plan(
             key=(prepared, *self._shapes),
             names=tuple(prepared.graph.outputs),
@@ -269,13 +305,21 @@ class Binder:
             alive=tuple(b.array for b in self._buffers if b.array is not None),
         )
 
-    def _instruction(
-        self, kernel: str, words: tuple[Ref | int, ...], work: int, node: Node
-    ) -> Instruction:
-        if not kernel:
-            return Instruction("", array("q"), (), (), (), 0, node)
+    def _instructions(self) -> tuple[Instruction, ...]:
+        """All calls, then those of their branches."""
+        made = [self._instruction(call) for call in self._calls]
+        for call, instruction in zip(self._calls, tuple(made), strict=True):
+            for k, branch in enumerate(call.branches):
+                first = len(made)
+                made += [self._instruction(one, k + 1) for one in branch]
+                instruction.args.extend((first, len(made)))
+        return tuple(made)
+
+    def _instruction(self, call: Call, branch: int = 0) -> Instruction:
+        if not call.kernel:
+            return Instruction("", array("q"), (), None, 0, call.node)
         args, places = [], []
-        for k, word in enumerate(words):
+        for k, word in enumerate(call.words):
             if isinstance(word, Ref):
                 buffer = self._buffers[word.base]
                 if buffer.array is None:
@@ -285,9 +329,9 @@ class Binder:
                     args.append(address(buffer.array) + word.offset)
             else:
                 args.append(word)
-        signature = abi.KERNELS[kernel]
+        signature = abi.KERNELS[call.kernel]
         return Instruction(
-            kernel, array("q", args), tuple(places), signature.status, signature.sync, work, node
+            call.kernel, array("q", args), tuple(places), signature, call.work, call.node, branch
         )
 
     def _step(self, step: NativeStep | HostStep | tuple[Node, Operator]) -> NativeStep | HostStep:

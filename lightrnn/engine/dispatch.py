@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from lightrnn.engine.copies import is_kept
 from lightrnn.graph import Array
 
 if TYPE_CHECKING:
@@ -69,14 +70,17 @@ def frame_call(
     outputs: how many of the first ones are the caller's, by default all.
     """
     places, names = frame.inputs[:inputs], frame.plan.names[:outputs]
-    make = _frame_source(len(places), names, carry is not None)
-    copies = [place.copy for place in frame.outputs[:outputs]]
-    call: Callable[..., Results] = make(frame, native, fail, places, copies, *(carry or ()))
+    large = tuple(map(is_kept, places))
+    make = _frame_source(large, names, carry is not None)
+    targets = [frame.fills[k] if large[k] else place for k, place in enumerate(places)]
+    copies = frame.copies[:outputs]
+    call: Callable[..., Results] = make(frame, native, fail, targets, copies, *(carry or ()))
     return call
 
 
 @cache
-def _frame_source(count: int, names: tuple[str, ...], carries: bool) -> Any:
+def _frame_source(large: tuple[bool, ...], names: tuple[str, ...], carries: bool) -> Any:
+    count = len(large)
     arrays = [f"a{k}" for k in range(count)]
     results = ", ".join(f"{name!r}: copy{k}()" for k, name in enumerate(names))
     return _compiled(
@@ -84,7 +88,7 @@ def _frame_source(count: int, names: tuple[str, ...], carries: bool) -> Any:
         f"    [{', '.join(f'i{k}' for k in range(count))}] = inputs",
         f"    [{', '.join(f'copy{k}' for k in range(len(names)))}] = copies",
         f"    def call({', '.join(arrays)}):",
-        *(f"        i{k}[...] = a{k}" for k in range(count)),
+        *(f"        i{k}(a{k})" if large[k] else f"        i{k}[...] = a{k}" for k in range(count)),
         "        if native():",
         "            fail(frame)",
         *(["        before[...] = after"] if carries else []),

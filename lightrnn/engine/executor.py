@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
 
+HOLD = 8_000_000
+"""Work of a program that may keep the GIL beside a busy Python thread: some 500 µs."""
+
 
 @cache
 def team_of(library: Library) -> Team:
@@ -62,12 +65,12 @@ class Executor:
             arena = Arena()
         try:
             frame = self.frame(arena, plan)
-            for place, array in zip(frame.inputs, arrays):  # noqa: B905
-                place[...] = array
+            for fill, array in zip(frame.fills, arrays):  # noqa: B905
+                fill(array)
             self._execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
-            return [place.copy() for place in frame.outputs]
+            return [copy() for copy in frame.copies]
         finally:
             self._arenas.append(arena)
 
@@ -103,14 +106,14 @@ class Executor:
         if frame.whole:
             native = self._bound(frame.whole)
             return frame_call(frame, native, _raise, inputs, outputs, carry)
-        named = list(zip(frame.plan.names[:outputs], frame.outputs, strict=False))
+        named = list(zip(frame.plan.names[:outputs], frame.copies, strict=False))
 
         def call(*arrays: Array) -> Results:
-            for place, array in zip(frame.inputs, arrays):  # noqa: B905
-                place[...] = array
+            for fill, array in zip(frame.fills, arrays):  # noqa: B905
+                fill(array)
             self._execute(frame)
             carry[0][...] = carry[1]
-            return {name: place.copy() for name, place in named}
+            return {name: copy() for name, copy in named}
 
         return call
 
@@ -143,16 +146,25 @@ class Executor:
         return self.run(body.plan(tuple(a.shape for a in arrays)), arrays)
 
     def _run_long(self, call: NativeCall) -> None:
-        if self._threads == 1 or call.work < TEAM:
-            self._long(call.args)
+        if call.grip.keeps:
+            self._short(call.args)
+            call.grip.kept()
             return
         start = perf_counter()
+        if self._threads == 1 or call.work < TEAM:
+            self._long(call.args)
+            if call.work < HOLD:
+                call.grip.released(perf_counter() - start)
+            return
         team = call.pace.team and team_of(self._library).try_run(
             call.args, self._threads, call.work
         )
         if not team:
             self._long(call.args)
-        call.pace.record(team, perf_counter() - start)
+        seconds = perf_counter() - start
+        call.pace.record(team, seconds)
+        if call.work < HOLD:
+            call.grip.released(seconds)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
         values = evaluate_step(self._run_body, tail.node, tail.operator, frame.tail_inputs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from lightrnn.engine.grip import Grip
 from lightrnn.engine.pace import Pace
 from lightrnn.graph import Array, Node, TensorType
+from lightrnn.native.abi import Signature
 from lightrnn.ops import Operator
 from lightrnn.record import Record
 
@@ -20,23 +22,24 @@ class Instruction:
     """One kernel call.
 
     args: words as the kernel reads them; those at `places` are arena offsets until an arena is
-    known, those at `status` and `sync` are filled in by the frame.
+    known, the others that `signature` says are filled in by the frame.
+    branch: from 1 on for those that other calls run side by side, by their barrier words.
     """
 
-    __slots__ = ("args", "kernel", "node", "places", "status", "sync", "work")
+    __slots__ = ("args", "branch", "kernel", "node", "places", "signature", "work")
 
     def __init__(
         self,
         kernel: str,
         args: array[int],
         places: tuple[int, ...],
-        status: tuple[int, ...],
-        sync: tuple[int, ...],
+        signature: Signature | None,
         work: int,
         node: Node,
+        branch: int = 0,
     ) -> None:
-        self.kernel, self.args, self.places = kernel, args, places
-        self.status, self.sync, self.work, self.node = status, sync, work, node
+        self.kernel, self.args, self.places, self.signature = kernel, args, places, signature
+        self.work, self.node, self.branch = work, node, branch
 
 
 class Place:
@@ -55,6 +58,7 @@ class NativeStep(Record):
     last: int
     work: int
     pace: Pace
+    grip: Grip
 
 
 class HostStep(Record):
@@ -83,6 +87,7 @@ class Plan(Record, eq=False):
     """Instructions over one arena, and the host steps between them.
 
     key: the prepared graph and the input shapes. names: the outputs, in order.
+    instructions: those of the steps, then those that they run side by side.
     nodes: the graph's nodes, by the numbers that kernels report.
     arena_bytes: memory of a run. packed_bytes: packed weights that the plan reads.
     carry: the bytes at the arena's front that hold the states, those after the run following in
@@ -105,6 +110,11 @@ class Plan(Record, eq=False):
     aside: ClassVar[tuple[str, ...]] = ("key", "nodes", "alive")
 
     @property
+    def branches(self) -> int:
+        """The most calls that run side by side; 0 where none do."""
+        return max((i.branch for i in self.instructions), default=0)
+
+    @property
     def host_steps(self) -> tuple[Node, ...]:
         """Nodes that NumPy evaluates; empty where everything runs in the kernel library."""
         nodes = tuple(s.node for s in self.steps if isinstance(s, HostStep))
@@ -120,6 +130,12 @@ class Plan(Record, eq=False):
     def native_calls(self) -> int:
         return sum(isinstance(s, NativeStep) for s in self.steps)
 
+    def _beside(self, instruction: Instruction) -> Iterator[Instruction]:
+        """The calls that an instruction runs side by side."""
+        ends = instruction.args[3:] if instruction.kernel == "side_by_side" else ()
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            yield from self.instructions[first:last]
+
     def __str__(self) -> str:
         count = sum(bool(i.kernel) for i in self.instructions)
         lines = [
@@ -129,9 +145,9 @@ class Plan(Record, eq=False):
         ]
         for step in self.steps:
             if isinstance(step, NativeStep):
-                lines += [
-                    f"  {i.kernel:<16} {i.node}" for i in self.instructions[step.first : step.last]
-                ]
+                for i in self.instructions[step.first : step.last]:
+                    lines.append(f"  {i.kernel:<16} {i.node}")
+                    lines += [f"    {one.kernel:<14} {one.node}" for one in self._beside(i)]
             else:
                 lines.append(f"  {'host':<16} {step.node}")
         if self.tail is not None:

@@ -77,11 +77,12 @@ def prune(graph: Graph, outputs: Iterable[str]) -> Graph:
 class PackedStore:
     """Packed constants of one model, by source arrays and layout, shared by all its plans.
 
-    target: what plans are made for, "cpu" or "cuda". lock: held while a plan is made.
+    target: what plans are made for, "cpu" or "cuda". threads: the most of a run on a CPU.
+    lock: held while a plan is made.
     """
 
-    def __init__(self, target: str = "cpu") -> None:
-        self.target = target
+    def __init__(self, target: str = "cpu", threads: int = 1) -> None:
+        self.target, self.threads = target, threads
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
         _STORES.add(self)
@@ -153,6 +154,11 @@ class Prepared:
             from lightrnn.engine.fuse_additive import fuse_additive
 
             steps = fuse_additive(steps, self.graph)
+        layers = sum(op.name in ("RNN", "GRU", "LSTM", "Embedded") for _, op in steps)
+        if layers > 1 and store.threads > 1:
+            from lightrnn.engine.fuse_stack import fuse_stack
+
+            steps = fuse_stack(steps, self.graph, store.threads)
         self.nodes: list[tuple[Node, Operator]] = steps
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}

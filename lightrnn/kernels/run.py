@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 
 from lightrnn.kernels.interpreted import FUNCTIONS
-from lightrnn.kernels.simd import compiled, i64, inlined, signature
+from lightrnn.kernels.simd import at, compiled, i64, inlined, signature
 from lightrnn.kernels.threads import (
     SPINS,
     address_of,
@@ -30,6 +30,7 @@ from lightrnn.kernels.threads import (
     wait_while,
     wake,
 )
+from lightrnn.native.abi import SYNC_WORDS
 
 _JOB, _TICKETS, _LIMIT, _ARGS, _THREADS, _DONE, _STOP = 0, 8, 16, 24, 32, 40, 48
 _GETCPU = 309
@@ -58,6 +59,24 @@ def execute(table, sync, first, last, ith, nth):
         call_kernel(table[2 * i], table[2 * i + 1], ith, nth)
         if i + 1 < last:
             barrier(sync, nth)
+
+
+def side_by_side(table, sync, branches, ranges, ith, nth):
+    """Run `branches` parts of the program, as many at once as there are threads.
+
+    The last ones, if they are fewer, have several threads each. ranges: the first call and the end
+    of each part. A part has barrier words of its own, behind those of the run.
+    """
+    start = 0
+    while start < branches:
+        groups = min(branches - start, nth)
+        group = ith * groups // nth
+        first = (group * nth + groups - 1) // groups
+        end = ((group + 1) * nth + groups - 1) // groups
+        k = start + group
+        words = at(sync, SYNC_WORDS * (k + 1))
+        execute(table, words, ranges[2 * k], ranges[2 * k + 1], ith - first, end - first)
+        start += groups
 
 
 @inlined

@@ -11,6 +11,7 @@ the Python function of the same name in `lightrnn.kernels`. A name with a type a
     status                   a pointer to the run's two status words; the engine fills it in
     sync                     a pointer to the run's barrier words; the engine fills it in
     node                     the number of the graph's node; the engine fills it in
+    table                    a pointer to the run's program (`kernels.run`); the engine fills it in
 
 and without one an integer. A kernel that meets a bad value stores BAD_INDEX in status[0], the
 `node` it was given in status[1], and carries on with a safe value.
@@ -41,6 +42,9 @@ def room_words(k: int) -> int:
 
 BAD_INDEX = 1
 
+SYNC_WORDS = 16
+"""Barrier words (int64) of a run, and of each of the branches that it runs side by side."""
+
 FEW_QUERIES, MOST_QUERIES, KEYS = 8, 32, 64
 """Attention: queries from which on each takes a lane, the most of a block, and keys of a block."""
 
@@ -64,7 +68,7 @@ MODULES = {"v4vnni": ("gemm", "recurrent")}
 """Modules whose kernels gain from a level that does not have them all."""
 
 POINTERS = ("f32", "f64", "i64", "i32", "u16", "u8")
-FILLED_IN = ("status", "sync", "node")
+FILLED_IN = ("status", "sync", "node", "table")
 """Kinds of parameters that the engine fills in; lowering does not pass them."""
 KINDS = (*POINTERS, *FILLED_IN, "int", "float", "tail")
 
@@ -121,6 +125,11 @@ class Signature(Record):
         """Places of parameters of the kind sync."""
         return tuple(k for k, kind in enumerate(self.kinds) if kind == "sync")
 
+    @cached_property
+    def table(self) -> tuple[int, ...]:
+        """Places of parameters of the kind table."""
+        return tuple(k for k, kind in enumerate(self.kinds) if kind == "table")
+
     @property
     def entry(self) -> str:
         """Python source of the function that reads `args` and calls the kernel."""
@@ -133,7 +142,7 @@ class Signature(Record):
             elif p.kind == "tail":
                 terms.append(f"at(args, {k})")
             else:
-                pointer = "i64" if p.kind in ("status", "sync") else p.kind
+                pointer = "i64" if p.kind in ("status", "sync", "table") else p.kind
                 terms.append(f"{pointer}(args[{k}])")
         call = ", ".join([*terms, "ith", "nth"])
         return f"def entry_{self.name}(args, ith, nth):\n    {self.name}({call})\n"
@@ -178,6 +187,7 @@ KERNELS = _Kernels(
         "matvec": {"matvec": "a:f32 x:f32 init:f32 c:f32 rows k lda ldi"},
         "run": {
             "execute": "table:i64 sync:i64 first last",
+            "side_by_side": "table:table sync:sync branches ranges:tail",
             "team_run": "team:i64 args:i64 workers patience",
             "team_work": "team:i64",
             "team_stop": "team:i64",

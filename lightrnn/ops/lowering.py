@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 from lightrnn.graph import Array, TensorType
@@ -62,6 +62,12 @@ class Emitter(Protocol):
         """Append a kernel call; `args` follow `native.abi.KERNELS[kernel]`.
 
         None is a null pointer. work: scalar multiply-adds or elements, to decide on threads.
+        """
+
+    def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
+        """Let each of `parts` emit its calls; they read nothing that another part writes.
+
+        Threads of a run share them out, so that what is too little for all threads keeps some busy.
         """
 
     def scratch(self, nbytes: int) -> Ref:

@@ -66,6 +66,16 @@ class Recurrent(Operator):
     def directions(self) -> int:
         return 2 if self.direction == "bidirectional" else 1
 
+    @property
+    def after(self) -> int:
+        """Whether a reset gate comes after the candidate's product with R."""
+        return 0
+
+    @property
+    def coupled(self) -> int:
+        """Whether the forget gate is 1 less the input gate."""
+        return 0
+
     @cached_property
     def functions(self) -> tuple[tuple[act.Activation, ...], ...]:
         """The activations of each direction."""
@@ -221,18 +231,29 @@ class Recurrent(Operator):
         )
 
     def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        if not self.has_kernel(inputs[1:]):
+            return False
+        lower_layer(emit, self.lowered(emit, inputs, outputs))
+        return True
+
+    def lowered(
         self,
         emit: Emitter,
         inputs: Sequence[Operand | None],
         outputs: Sequence[Operand | None],
         table: Operand | None = None,
-    ) -> bool:
-        """table: where X holds numbers of rows of a constant, that constant (`ops.embedded`)."""
-        if not self.has_kernel(inputs[1:]):
-            return False
-        slots = Slots.of(self.inputs.names, inputs, outputs, table)
-        layer = Layer.of(
-            slots,
+    ) -> Layer:
+        """The layer as its kernel calls need it.
+
+        table: where X holds numbers of rows of a constant, that constant (`ops.embedded`).
+        """
+        return Layer.of(
+            Slots.of(self.inputs.names, inputs, outputs, table),
+            kernel=self.name.lower(),
+            after=self.after,
+            coupled=self.coupled,
             gates=self.gates,
             directions=self.directions,
             reverse=self.direction == "reverse",
@@ -240,12 +261,6 @@ class Recurrent(Operator):
             clip=self.clip or 0.0,
             functions=self.functions,
         )
-        self.emit(emit, layer)
-        return True
-
-    def emit(self, emit: Emitter, layer: Layer) -> None:
-        """Emit the layer with this operator's kernel."""
-        raise NotImplementedError
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -321,9 +336,6 @@ class RNN(Recurrent):
 
         return step
 
-    def emit(self, emit: Emitter, layer: Layer) -> None:
-        lower_layer(emit, layer, "rnn")
-
 
 @operator("GRU", inputs="X W R B? sequence_lens? initial_h?", outputs="Y? Y_h?")
 class GRU(Recurrent):
@@ -336,6 +348,10 @@ class GRU(Recurrent):
 
     gates = 3
     usual = ("Sigmoid", "Tanh")
+
+    @property
+    def after(self) -> int:
+        return self.linear_before_reset
 
     def cell(self, d: int, r: Array, bias: Array, given: dict[str, Array | None]) -> Cell:
         f, g = self.functions[d]
@@ -355,9 +371,6 @@ class GRU(Recurrent):
             return ((1 - update) * candidate + update * h,)
 
         return step
-
-    def emit(self, emit: Emitter, layer: Layer) -> None:
-        lower_layer(emit, layer, "gru", after=self.linear_before_reset)
 
 
 @operator(
@@ -383,6 +396,10 @@ class LSTM(Recurrent):
         if self.input_forget not in (0, 1):
             raise GraphError(f"input_forget is {self.input_forget}, expected 0 or 1")
 
+    @property
+    def coupled(self) -> int:
+        return self.input_forget
+
     def cell(self, d: int, r: Array, bias: Array, given: dict[str, Array | None]) -> Cell:
         f, g, h_act = self.functions[d]
         hidden = r.shape[0] // 4
@@ -400,6 +417,3 @@ class LSTM(Recurrent):
             return (out if projection is None else out @ projection[d].T, c)
 
         return step
-
-    def emit(self, emit: Emitter, layer: Layer) -> None:
-        lower_layer(emit, layer, "lstm", coupled=self.input_forget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +27,12 @@ _GPU_CHUNK_BYTES = 1 << 30
 """The same on a GPU, where as many steps as possible are one launch."""
 _CHUNK_ROWS = 48
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
+_CHUNKS, _ROWS = 8, 24
+"""Layers side by side: the most chunks of a sequence, and rows of one, or a multiple of those."""
+_ENOUGH_ROWS = 8
+"""Rows of a batch that threads share out in one layer, without waiting for each other."""
+_MOST_PRODUCTS = 1 << 17
+"""Multiply-adds by R of a step above which threads do better to share out a layer's units."""
 
 
 class Slots(Record):
@@ -68,9 +75,15 @@ class Slots(Record):
 
 
 class Layer(Record):
-    """A recurrent layer with its sizes. time, batch, inputs, hidden, size (of the hidden state)."""
+    """A recurrent layer with its sizes. time, batch, inputs, hidden, size (of the hidden state).
+
+    kernel: rnn, gru or lstm. after: GRU's linear_before_reset. coupled: LSTM's input_forget.
+    """
 
     slots: Slots
+    kernel: str
+    after: int
+    coupled: int
     gates: int
     directions: int
     reverse: bool
@@ -92,6 +105,9 @@ class Layer(Record):
     def of(
         slots: Slots,
         *,
+        kernel: str,
+        after: int,
+        coupled: int,
         gates: int,
         directions: int,
         reverse: bool,
@@ -103,9 +119,14 @@ class Layer(Record):
         inputs = slots.w.shape[2]
         _, rows, size = slots.r.shape
         return Layer(
-            slots, gates, directions, reverse, layout, clip, functions,
+            slots, kernel, after, coupled, gates, directions, reverse, layout, clip, functions,
             time, batch, inputs, rows // gates, size,
         )  # fmt: skip
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of the projected inputs of a step; at least one."""
+        return max(self.directions * self.batch * self.width * 4, 1)
 
     @property
     def y_strides(self) -> tuple[int, int, int]:
@@ -123,40 +144,73 @@ class Layer(Record):
         return [w for functions in self.functions for f in functions for w in f.words]
 
 
-def lower_layer(
-    emit: Emitter, layer: Layer, kernel: str, *, after: int = 0, coupled: int = 0
-) -> None:
-    """Emit a layer: for each chunk of steps, x·W + bias of all directions, then the cell.
-
-    kernel: rnn, gru or lstm. after: GRU's linear_before_reset. coupled: LSTM's input_forget.
-    """
-    chunk = _steps_of_a_chunk(emit, layer)
-    rows = min(chunk, layer.time) * layer.batch
-    xw = emit.scratch(layer.directions * rows * layer.width * 4)
-    cell = _Cell(emit, layer, kernel, xw, after, coupled)
-    project = (_Product if layer.slots.table is None else _Lookup)(emit, layer, after)
-    for start in range(0, layer.time, chunk):
-        steps = min(chunk, layer.time - start)
-        for d in range(layer.directions):
-            project.emit(d, start, steps, xw + d * steps * layer.batch * layer.width * 4)
-        cell.emit(start, steps)
-    if layer.time == 0:
-        cell.emit(0, 0)
-
-
-def _steps_of_a_chunk(emit: Emitter, layer: Layer) -> int:
-    step_bytes = max(layer.directions * layer.batch * layer.width * 4, 1)
+def lower_layer(emit: Emitter, layer: Layer) -> None:
+    """Emit a layer: for each chunk of steps, x·W + bias of all directions, then the cell."""
     most = _CHUNK_BYTES if emit.target == "cpu" else _GPU_CHUNK_BYTES
-    return max(most // step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
+    chunk = max(most // layer.step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
+    calls = LayerCalls(emit, layer, chunk)
+    for start in range(0, layer.time, chunk):
+        calls.emit(start)
+    if layer.time == 0:
+        calls.emit_states()
+
+
+def lower_side_by_side(emit: Emitter, layers: Sequence[Layer]) -> bool:
+    """Emit layers of which each reads the one before, a chunk of steps behind it.
+
+    False, having emitted nothing, where threads do better on one layer after the other.
+    """
+    time, batch = layers[0].time, max(layers[0].batch, 1)
+    least = -(-_ROWS // batch)
+    products = max(batch * layer.width * layer.size for layer in layers)
+    if batch >= _ENOUGH_ROWS or products > _MOST_PRODUCTS or time < 3 * least:
+        return False
+    chunk = -(-time // (_CHUNKS * least)) * least
+    rows = [LayerCalls(emit, layer, chunk) for layer in layers]
+    chunks = -(-time // chunk)
+    for wave in range(chunks + len(layers) - 1):
+        emit.side_by_side(
+            [
+                partial(calls.emit, (wave - k) * chunk)
+                for k, calls in enumerate(rows)
+                if 0 <= wave - k < chunks
+            ]
+        )
+    return True
+
+
+class LayerCalls:
+    """The kernel calls of a layer, `chunk` steps at a time."""
+
+    def __init__(self, emit: Emitter, layer: Layer, chunk: int) -> None:
+        self._layer, self._chunk = layer, chunk
+        rows = min(chunk, layer.time) * layer.batch
+        self._xw = emit.scratch(layer.directions * rows * layer.width * 4)
+        self._cell = _Cell(emit, layer, self._xw)
+        kind = _Product if layer.slots.table is None else _Lookup
+        self._project = kind(emit, layer, rows)
+
+    def emit(self, start: int) -> None:
+        """Emit the chunk that begins at step `start`."""
+        layer = self._layer
+        steps = min(self._chunk, layer.time - start)
+        for d in range(layer.directions):
+            place = self._xw + d * steps * layer.batch * layer.width * 4
+            self._project.emit(d, start, steps, place)
+        self._cell.emit(start, steps)
+
+    def emit_states(self) -> None:
+        """Emit what leads from the initial states to the final ones without a step."""
+        self._cell.emit(0, 0)
 
 
 class _Product:
     """Inputs' share of the gates as a matrix product."""
 
-    def __init__(self, emit: Emitter, layer: Layer, after: int) -> None:
+    def __init__(self, emit: Emitter, layer: Layer, rows: int) -> None:
+        """rows: of a chunk."""
         self._emit, self._layer = emit, layer
-        rows = layer.batch * min(layer.time, _steps_of_a_chunk(emit, layer))
-        gates = layer.gates
+        gates, after = layer.gates, layer.after
         stored, self._kind = weight_kind(emit.target, rows, layer.slots.w)
         self._stored = stored
         self._weights = emit.packed(
@@ -191,9 +245,9 @@ class _Product:
 class _Lookup:
     """Inputs' share of the gates where every row of x is one of a table: kept for each of them."""
 
-    def __init__(self, emit: Emitter, layer: Layer, after: int) -> None:
+    def __init__(self, emit: Emitter, layer: Layer, rows: int) -> None:
         self._emit, self._layer = emit, layer
-        slots, gates, hidden = layer.slots, layer.gates, layer.hidden
+        slots, gates, hidden, after = layer.slots, layer.gates, layer.hidden, layer.after
         assert slots.table is not None
         self._rows = slots.table.shape[0]
 
@@ -235,10 +289,8 @@ def _input_bias(bias: Array, gates: int, hidden: int, after: int) -> Array:
 class _Cell:
     """The calls of one layer's cell kernel: all arguments but the steps are the same."""
 
-    def __init__(
-        self, emit: Emitter, layer: Layer, kernel: str, xw: Ref, after: int, coupled: int
-    ) -> None:
-        self._emit, self._layer, self._kernel = emit, layer, kernel
+    def __init__(self, emit: Emitter, layer: Layer, xw: Ref) -> None:
+        self._emit, self._layer, kernel = emit, layer, layer.kernel
         slots, gates = layer.slots, layer.gates
         rows = layer.directions * layer.batch
         wide = rows * padded(layer.hidden) * 4
@@ -259,14 +311,14 @@ class _Cell:
                 slots.y, slots.y_h, slots.y_c, h, emit.scratch(wide), full, room,
             )  # fmt: skip
             self._sizes.append(layer.size)
-            self._options.append(coupled)
+            self._options.append(layer.coupled)
             self._strides += layer.state_strides(layer.hidden)
         elif kernel == "gru":
             self._memory = (
-                xw, r, self._candidate_bias(after), slots.lengths, slots.h0, slots.y, slots.y_h, h,
+                xw, r, self._candidate_bias(), slots.lengths, slots.h0, slots.y, slots.y_h, h,
                 emit.scratch(wide), room,
             )  # fmt: skip
-            self._options.append(after)
+            self._options.append(layer.after)
         else:
             self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
 
@@ -287,10 +339,10 @@ class _Cell:
             lambda v: weight_panels(v.swapaxes(1, 2), stored),
         )  # fmt: skip
 
-    def _candidate_bias(self, after: int) -> Ref | None:
+    def _candidate_bias(self) -> Ref | None:
         """Rbh [D, Hp], added inside the reset gate's product."""
         b, hidden = self._layer.slots.b, self._layer.hidden
-        if b is None or not after:
+        if b is None or not self._layer.after:
             return None
         inner = slice(5 * hidden, 6 * hidden)
         return self._emit.packed((b,), "candidate bias", lambda v: padded_gates(v[:, inner], 1))
@@ -299,7 +351,7 @@ class _Cell:
         """Emit the cell for `steps` steps, `start` steps having been done."""
         layer = self._layer
         self._emit.call(
-            self._kernel, self._kind, *self._memory, steps, start, *self._sizes, *self._options,
+            layer.kernel, self._kind, *self._memory, steps, start, *self._sizes, *self._options,
             float(layer.clip), *self._strides, *layer.words,
             work=steps * layer.batch * layer.directions * layer.width * layer.size,
         )  # fmt: skip
