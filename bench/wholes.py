@@ -115,17 +115,15 @@ def detector() -> Any:
 def characters(cell: Whole) -> Subject:
     """Characters [N, length] to logits of each one that follows."""
     return Subject(
-        _characters_source(), _characters_feeds(cell.batch, cell.length), ["logits"],
+        _characters_source(cell.batch, cell.length), _characters_feeds(cell.batch, cell.length),
+        ["logits"],
         module=character_model,
     )  # fmt: skip
 
 
 @cache
-def _characters_source() -> bytes:
-    from torch.export import Dim
-
-    shapes = ({0: Dim("batch"), 1: Dim("length")},)
-    return exported(character_model(), _characters_feeds(2, 5), ["logits"], shapes)
+def _characters_source(batch: int, length: int) -> bytes:
+    return exported(character_model(), _characters_feeds(batch, length), ["logits"])
 
 
 def _characters_feeds(batch: int, length: int) -> dict[str, Array]:

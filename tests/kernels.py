@@ -20,6 +20,7 @@ from lightrnn.kernels import interpreted
 from lightrnn.native import abi, library
 from lightrnn.native.build import load_entry
 from lightrnn.ops.lowering import Operand, Ref
+from lightrnn.ops.recurrent_lowering import Layer, lower_layer
 from lightrnn.ops.registry import Operator
 
 BACKENDS = ("interpreted", "native")
@@ -125,6 +126,9 @@ class DirectEmitter:
 
     def run(self, kernel: str, words: Sequence[Any]) -> None:
         run_kernel(kernel, *words, backend=self.backend, nth=self.nth)
+
+    def layer(self, layer: Layer) -> None:
+        lower_layer(self, layer)
 
     def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
         for part in parts:

@@ -13,6 +13,7 @@ from lightrnn.errors import GraphError
 from lightrnn.graph import BOOL, DTYPES, OPSET, Array, Node, TensorType
 from lightrnn.ops import REGISTRY, Case, Operator, build
 from lightrnn.ops.lowering import Operand, Ref
+from lightrnn.ops.recurrent_lowering import Layer
 from lightrnn.record import replace
 from tests.onnx_suite import PASSED, REFUSED, WRONG, Row, is_ours
 
@@ -198,6 +199,9 @@ class Ignored:
     target = "cpu"
 
     def call(self, kernel: str, *args: Any, work: int) -> None:
+        pass
+
+    def layer(self, layer: Layer) -> None:
         pass
 
     def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:

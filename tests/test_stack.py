@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -10,11 +10,10 @@ import pytest
 from lightrnn.engine.executor import Executor
 from lightrnn.engine.interpret import evaluate
 from lightrnn.engine.plan import Plan
-from lightrnn.engine.prepare import PackedStore, Prepared, prepare
+from lightrnn.engine.prepare import PackedStore, prepare
 from lightrnn.errors import DataError
 from lightrnn.graph import FLOAT32, Array, Attr, Graph, Node, TensorType
 from lightrnn.native import library
-from lightrnn.ops.stack import Stack
 from tests.teams import run_on
 
 pytestmark = pytest.mark.native
@@ -82,22 +81,15 @@ class Stacked:
         return Graph(kinds, types, tuple(self.nodes), self.constants)
 
 
-def stacks(prepared: Prepared) -> list[int]:
-    """Layers of each Stack."""
-    return [len(op.layers) for _, op in prepared.nodes if isinstance(op, Stack)]
+def run(made: Stacked, *outputs: str, most: int = 3) -> Plan:
+    """Run on one to four threads, one layer after the other, and on NumPy semantics; the plan.
 
-
-def kernels_of(plan: Plan) -> list[str]:
-    return [i.kernel for i in plan.instructions]
-
-
-def run(made: Stacked, *outputs: str, most: int = 3) -> tuple[Prepared, Plan]:
-    """Run on one to four threads, one layer after the other, and on NumPy semantics."""
+    most: threads that the plan is for.
+    """
     graph, arrays = made.graph(*outputs), list(made.inputs.values())
     shapes = tuple(a.shape for a in arrays)
     names = tuple(graph.outputs)
-    prepared = prepare(graph, names, PackedStore(threads=most))
-    plan = prepared.plan(shapes)
+    plan = prepare(graph, names, PackedStore(threads=most)).plan(shapes)
     wanted = evaluate(graph, made.inputs)
     apart = run_on(1, prepare(graph, names, PackedStore()).plan(shapes), arrays)
     for found, name in zip(apart, names, strict=True):
@@ -105,7 +97,7 @@ def run(made: Stacked, *outputs: str, most: int = 3) -> tuple[Prepared, Plan]:
     for threads in (1, 2, 3, 4):
         for found, expected in zip(run_on(threads, plan, arrays), apart, strict=True):
             assert found.tobytes() == expected.tobytes(), threads
-    return prepared, plan
+    return plan
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -126,31 +118,27 @@ def test_side_by_side_gives_the_bits_of_one_by_one(seed: int) -> None:
         if op == "GRU":
             attrs["linear_before_reset"] = int(rng.integers(2))
         made.layer(op, hidden, lengths=lengths, states=states, attrs=attrs)
-    prepared, plan = run(made)
-    assert stacks(prepared) == {2: [2], 3: [3], 4: [3]}[layers]
-    assert "side_by_side" in kernels_of(plan)
+    assert run(made).branches == min(layers, 3)
 
 
 @pytest.mark.parametrize(("time", "batch"), [(0, 2), (1, 1), (20, 1), (100, 9), (5, 0)])
 def test_short_sequences_and_large_batches_go_one_by_one(time: int, batch: int) -> None:
     made = Stacked(1, time, batch).begin(False).layer("LSTM", 7).layer("GRU", 5)
-    prepared, plan = run(made)
-    assert stacks(prepared) == [2]
-    assert "side_by_side" not in kernels_of(plan)
+    assert run(made).branches == 0
 
 
 def test_large_layers_go_one_by_one() -> None:
-    _, plan = run(Stacked(2, 72, 1).begin(False).layer("LSTM", 200).layer("LSTM", 8))
-    assert "side_by_side" not in kernels_of(plan)
+    made = Stacked(2, 72, 1).begin(False).layer("LSTM", 200).layer("LSTM", 8)
+    assert run(made).branches == 0
 
 
-def test_one_thread_has_no_stacks() -> None:
+def test_plans_for_one_thread_have_nothing_side_by_side() -> None:
     made = Stacked(3, 80, 1).begin(False).layer("GRU", 6).layer("GRU", 6)
-    assert stacks(run(made, most=1)[0]) == []
+    assert run(made, most=1).branches == 0
 
 
 def test_states_cut_from_one_tensor_between_the_layers() -> None:
-    """As exporters write them: the second layer's state is made after the first layer."""
+    """As exporters write them: the second layer's state is cut out after the first layer."""
     made = Stacked(4, 80, 2).begin(False)
     made.inputs["states"] = drawn(made.rng, 2, 2, 6)
     made.constants.update(first=np.array([0]), second=np.array([1]), third=np.array([2]))
@@ -160,56 +148,63 @@ def test_states_cut_from_one_tensor_between_the_layers() -> None:
     ]
     made.nodes.append(cuts[0])
     made.layer("GRU", 6, states=["s0"])
-    made.nodes.append(Node("Neg", ("h0",), ("after",)))
     made.nodes.append(cuts[1])
     made.layer("GRU", 6, states=["s1"])
-    assert stacks(run(made, "after")[0]) == [2]
+    made.nodes.append(Node("Neg", ("h0",), ("after",)))
+    assert run(made, "after").branches == 2
+
+
+def test_as_torch_exports_what_is_between_layers() -> None:
+    """Y [T, 1, N, S] is turned and reshaped, its sizes taken from its shape."""
+    made = Stacked(5, 80, 2).begin(False).layer("LSTM", 5)
+    made.nodes[-1:] = [
+        Node("Transpose", ("y0",), ("turned",), {"perm": (0, 2, 1, 3)}),
+        Node("Shape", ("turned",), ("sizes",), {"start": 0, "end": 2}),
+        Node("Concat", ("sizes", "rest"), ("shape",), {"axis": 0}),
+        Node("Reshape", ("turned", "shape"), ("x0",)),
+    ]
+    made.constants["rest"] = np.array([-1])
+    assert run(made.layer("LSTM", 6)).branches == 2
+
+
+def test_what_others_read_too() -> None:
+    made = Stacked(6, 80, 2).begin(False).layer("GRU", 5).layer("RNN", 6)
+    made.nodes.append(Node("Neg", ("x0",), ("after",)))
+    assert run(made, "y0", "x0", "after").branches == 2
 
 
 def test_two_stacks_in_one_graph() -> None:
-    made = Stacked(5, 80, 1).begin(False).layer("RNN", 5).layer("RNN", 6)
+    made = Stacked(7, 80, 1).begin(False).layer("RNN", 5).layer("RNN", 6)
     made.nodes.append(Node("Tanh", (made.x,), ("turned",)))
     made.x = "turned"
-    assert stacks(run(made.layer("GRU", 5).layer("LSTM", 7))[0]) == [2, 2]
+    plan = run(made.layer("GRU", 5).layer("LSTM", 7))
+    nodes = [i.node.origin for i in plan.instructions if i.kernel == "lstm"]
+    assert plan.branches == 2
+    assert set(nodes) == {"layer 3"}
 
 
-def squeezed_by(axes: Sequence[int]) -> Stacked:
-    made = Stacked(6, 80, 2).begin(False).layer("GRU", 5)
-    made.constants["axes"] = np.array(axes)
-    made.nodes[-1] = Node("Squeeze", ("y0", "axes"), ("x0",))
-    return made.layer("GRU", 5)
+def test_more_layers_than_threads_take_turns() -> None:
+    made = Stacked(8, 80, 1).begin(True)
+    for _ in range(5):
+        made.layer("GRU", 6)
+    assert run(made, most=2).branches == 2
 
 
-def reading_its_state() -> Stacked:
-    """The second layer begins with the last state of the first."""
-    made = Stacked(7, 80, 2).begin(False).layer("GRU", 5)
-    made.nodes.append(Node("Neg", ("h0",), ("turned",)))
-    return made.layer("GRU", 5, states=["turned"])
+def test_a_state_that_the_layer_below_makes_comes_after_it() -> None:
+    for turned in (False, True):
+        made = Stacked(9, 80, 2).begin(False).layer("GRU", 5)
+        if turned:
+            made.nodes.append(Node("Neg", ("h0",), ("turned",)))
+        made.layer("GRU", 5, states=["turned" if turned else "h0"])
+        assert run(made).branches == 0
 
 
-def fed_weights() -> Stacked:
-    made = Stacked(8, 80, 2).begin(False).layer("GRU", 5).layer("GRU", 5)
-    made.inputs["w1"] = made.constants.pop("w1")
-    return made
-
-
-OTHERS: dict[str, tuple[Callable[[], Stacked], tuple[str, ...]]] = {
-    "the first Y is an output": (lambda: squeezed_by([1]), ("y0",)),
-    "its steps are an output": (lambda: squeezed_by([1]), ("x0",)),
-    "a state that the first makes": (reading_its_state, ()),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_layers_stay_apart(name: str) -> None:
-    make, outputs = OTHERS[name]
-    assert stacks(run(make(), *outputs)[0]) == []
-
-
-def test_layers_with_fed_weights_stay_apart() -> None:
-    made = fed_weights()
-    prepared = prepare(made.graph(), ("x1",), PackedStore(threads=2))
-    assert stacks(prepared) == []
+def test_other_rows_of_the_layer_below_come_after_it() -> None:
+    """More steps of fewer rows: the same memory in another shape."""
+    made = Stacked(10, 72, 2).begin(False).layer("GRU", 5)
+    made.nodes[-1] = Node("Reshape", ("y0", "shape"), ("x0",))
+    made.constants["shape"] = np.array([144, 1, 5])
+    assert run(made.layer("GRU", 5)).branches == 0
 
 
 @pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
@@ -221,7 +216,7 @@ def test_layers_going_backward_stay_apart(direction: str) -> None:
         for name in "wrb":
             made.constants[f"{name}0"] = np.repeat(made.constants[f"{name}0"], 2, axis=0)
         made.nodes[1] = Node("ReduceSum", ("y0", "one"), ("x0",), {"keepdims": 0})
-    assert stacks(run(made)[0]) == []
+    assert run(made).branches == 0
 
 
 def test_a_bad_length_names_the_layer() -> None:
@@ -234,12 +229,12 @@ def test_a_bad_length_names_the_layer() -> None:
     plan = prepare(graph, tuple(graph.outputs), PackedStore(threads=2)).plan(
         tuple(a.shape for a in arrays)
     )
-    with pytest.raises(DataError, match="GRU node 'layer 0': an index or a length"):
+    with pytest.raises(DataError, match=r"GRU node 'layer [01]': an index or a length"):
         Executor(kernels, 1).run(plan, arrays)
 
 
 def test_the_plan_lists_what_runs_side_by_side() -> None:
-    _, plan = run(Stacked(11, 72, 1).begin(False).layer("GRU", 5).layer("LSTM", 5))
+    plan = run(Stacked(11, 72, 1).begin(False).layer("GRU", 5).layer("LSTM", 5))
     lines = str(plan).splitlines()
     assert sum(line.startswith("  side_by_side") for line in lines) == 2
     assert sum(line.startswith("    lstm") for line in lines) == 2

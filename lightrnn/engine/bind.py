@@ -22,6 +22,7 @@ from lightrnn.ops.lowering import Operand, Ref
 
 if TYPE_CHECKING:
     from lightrnn.engine.prepare import Prepared
+    from lightrnn.ops.recurrent_lowering import Layer
 
 
 class Call:
@@ -56,6 +57,7 @@ class Binder:
         self._buffers: list[Buffer] = []
         self._calls: list[Call] = []
         self._branch: list[Call] | None = None
+        self._layers: list[tuple[Layer, Node, int]] = []
         self._steps: list[NativeStep | HostStep | tuple[Node, Operator]] = []
         self._packed: dict[int, Array] = {}
         self._node: Node = Node("", (), ())
@@ -103,6 +105,7 @@ class Binder:
         return self._prepared.target
 
     def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
+        self._emit_layers()
         words: list[Ref | int] = []
         given = iter(args)
         now = len(self._calls) + 1
@@ -118,6 +121,31 @@ class Binder:
         words.extend(self._word(arg, "int", now) for arg in given)
         calls = self._calls if self._branch is None else self._branch
         calls.append(Call(kernel, tuple(words), work, self._node))
+
+    def layer(self, layer: Layer) -> None:
+        from lightrnn.ops.recurrent_lowering import reads_alone
+
+        below = [one for one, _, _ in self._layers]
+        if below and not (len(below) < self._prepared.threads and reads_alone(layer, below)):
+            self._emit_layers()
+        self._layers.append((layer, self._node, self._node_number))
+        if self.target != "cpu" or self._prepared.threads == 1:
+            self._emit_layers()
+
+    def _emit_layers(self) -> None:
+        """Emit the layers that wait for others to join them; before any other call."""
+        if not self._layers:
+            return
+        from lightrnn.ops.recurrent_lowering import lower_layers
+
+        layers, self._layers = self._layers, []
+        node = self._node, self._node_number
+
+        def enter(k: int) -> None:
+            _, self._node, self._node_number = layers[k]
+
+        lower_layers(self, [layer for layer, _, _ in layers], enter)
+        self._node, self._node_number = node
 
     def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
         if self.target != "cpu" or len(parts) == 1:
@@ -207,6 +235,7 @@ class Binder:
             self._use([*given, *(self._operand(n) for n, _ in wanted if n)], len(self._calls))
             return
         assert len(self._calls) == before, f"{node} emitted calls, then gave up"
+        self._emit_layers()
         self._end_native()
         self._calls.append(Call("", (), 0, node))  # a host step takes one tick of every lifetime
         self._native_from = len(self._calls)
@@ -280,6 +309,7 @@ class Binder:
         if split is not None:
             live = prepared.live_after(split)
             kept = [*(n for n in prepared.nodes[split][0].inputs if n), *live]
+        self._emit_layers()
         end = len(self._calls) + 1
         for name in kept:
             if self._type(name).value is None:

@@ -154,11 +154,6 @@ class Prepared:
             from lightrnn.engine.fuse_additive import fuse_additive
 
             steps = fuse_additive(steps, self.graph)
-        layers = sum(op.name in ("RNN", "GRU", "LSTM", "Embedded") for _, op in steps)
-        if layers > 1 and store.threads > 1:
-            from lightrnn.engine.fuse_stack import fuse_stack
-
-            steps = fuse_stack(steps, self.graph, store.threads)
         self.nodes: list[tuple[Node, Operator]] = steps
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}
@@ -225,6 +220,11 @@ class Prepared:
     def target(self) -> str:
         """What plans are made for: "cpu" or "cuda"."""
         return self._store.target
+
+    @property
+    def threads(self) -> int:
+        """The most threads of a run on a CPU."""
+        return self._store.threads
 
     def packed(
         self, sources: tuple[Array, ...], layout: Hashable, pack: Callable[..., Array]

@@ -8,7 +8,6 @@ from lightrnn.graph import FLOAT32, Array, TensorType
 from lightrnn.ops.arguments import given
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.recurrent import Recurrent
-from lightrnn.ops.recurrent_lowering import Layer, lower_layer
 from lightrnn.ops.registry import Operator, Slots, Types
 
 LARGEST_TABLE = 2**23
@@ -44,24 +43,14 @@ class Embedded(Operator):
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
     ) -> bool:
-        if not self.has_kernel(inputs[1:]):
-            return False
-        lower_layer(emit, self.lowered(emit, inputs, outputs))
-        return True
-
-    def has_kernel(self, after_numbers: Sequence[Operand | None]) -> bool:
-        """As of a layer."""
-        return self.layer.has_kernel(after_numbers[1:])
-
-    def lowered(
-        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
-    ) -> Layer:
-        """The layer as its kernel calls need it; emits the lookup of X where there is one."""
         numbers, table, *rest = inputs
         assert numbers is not None
         assert table is not None
+        if not self.layer.has_kernel(rest):
+            return False
         if self._is_small(table, given(rest)):
-            return self.layer.lowered(emit, [numbers, *rest], outputs, table)
+            emit.layer(self.layer.layer([numbers, *rest], outputs, table))
+            return True
         rows, width = table.shape
         x = emit.scratch(numbers.size * width * 4)
         emit.call(
@@ -69,7 +58,8 @@ class Embedded(Operator):
             work=numbers.size * width,
         )  # fmt: skip
         kind = TensorType(FLOAT32, (*numbers.shape, width))
-        return self.layer.lowered(emit, [Operand("", kind, x), *rest], outputs)
+        emit.layer(self.layer.layer([Operand("", kind, x), *rest], outputs))
+        return True
 
     def _is_small(self, table: Operand, w: Operand) -> bool:
         elements = table.shape[0] * w.shape[0] * w.shape[1]

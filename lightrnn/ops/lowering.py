@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lightrnn.graph import Array, TensorType
+
+if TYPE_CHECKING:
+    from lightrnn.ops.recurrent_lowering import Layer
 
 
 class Ref(NamedTuple):
@@ -63,6 +66,9 @@ class Emitter(Protocol):
 
         None is a null pointer. work: scalar multiply-adds or elements, to decide on threads.
         """
+
+    def layer(self, layer: Layer) -> None:
+        """Emit a recurrent layer, perhaps together with layers that alone come next and read it."""
 
     def side_by_side(self, parts: Sequence[Callable[[], None]]) -> None:
         """Let each of `parts` emit its calls; they read nothing that another part writes.

@@ -13,7 +13,7 @@ from lightrnn.graph import FLOAT32, INT32, Array, Attr, Dim, TensorType
 from lightrnn.ops import activations as act
 from lightrnn.ops.arguments import inferred, same_size
 from lightrnn.ops.lowering import Emitter, Operand
-from lightrnn.ops.recurrent_lowering import Layer, Slots, lower_layer
+from lightrnn.ops.recurrent_lowering import Layer, Slots
 from lightrnn.ops.registry import Case, Operator, Types, operator
 
 Cell = Callable[[Array, tuple[Array, ...]], tuple[Array, ...]]
@@ -235,12 +235,11 @@ class Recurrent(Operator):
     ) -> bool:
         if not self.has_kernel(inputs[1:]):
             return False
-        lower_layer(emit, self.lowered(emit, inputs, outputs))
+        emit.layer(self.layer(inputs, outputs))
         return True
 
-    def lowered(
+    def layer(
         self,
-        emit: Emitter,
         inputs: Sequence[Operand | None],
         outputs: Sequence[Operand | None],
         table: Operand | None = None,

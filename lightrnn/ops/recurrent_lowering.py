@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -54,6 +54,10 @@ class Slots(Record):
     y_h: Operand | None = None
     y_c: Operand | None = None
     table: Operand | None = None
+
+    @property
+    def outputs(self) -> tuple[Operand | None, ...]:
+        return self.y, self.y_h, self.y_c
 
     @staticmethod
     def of(
@@ -155,28 +159,49 @@ def lower_layer(emit: Emitter, layer: Layer) -> None:
         calls.emit_states()
 
 
-def lower_side_by_side(emit: Emitter, layers: Sequence[Layer]) -> bool:
-    """Emit layers of which each reads the one before, a chunk of steps behind it.
+def reads_alone(layer: Layer, below: Sequence[Layer]) -> bool:
+    """Whether a layer needs nothing of those below but Y of the last, each step before its own."""
+    x, y, slots = layer.slots.x, below[-1].slots.y, layer.slots
+    if y is None or x.ref != y.ref or layer.slots.table is not None:
+        return False
+    if any(one.directions > 1 or one.reverse or one.layout for one in (layer, below[-1])):
+        return False
+    made = {o.ref.base for one in below for o in one.slots.outputs if o is not None}
+    given = {o.ref.base for o in (slots.lengths, slots.h0, slots.c0) if o is not None}
+    time, _, batch, size = y.shape
+    return x.shape == (time, batch, size) and made.isdisjoint(given)
 
-    False, having emitted nothing, where threads do better on one layer after the other.
+
+def lower_layers(emit: Emitter, layers: Sequence[Layer], enter: Callable[[int], None]) -> None:
+    """Emit layers of which each `reads_alone` those below: side by side, if threads gain by that.
+
+    A layer is then a chunk of steps behind the one below. enter: called with a layer's number
+    before its calls.
     """
     time, batch = layers[0].time, max(layers[0].batch, 1)
     least = -(-_ROWS // batch)
     products = max(batch * layer.width * layer.size for layer in layers)
-    if batch >= _ENOUGH_ROWS or products > _MOST_PRODUCTS or time < 3 * least:
-        return False
+    if len(layers) < 2 or batch >= _ENOUGH_ROWS or products > _MOST_PRODUCTS or time < 3 * least:
+        for k, layer in enumerate(layers):
+            enter(k)
+            lower_layer(emit, layer)
+        return
     chunk = -(-time // (_CHUNKS * least)) * least
-    rows = [LayerCalls(emit, layer, chunk) for layer in layers]
     chunks = -(-time // chunk)
+    calls = [LayerCalls(emit, layer, chunk) for layer in layers]
+
+    def emit_chunk(k: int, start: int) -> None:
+        enter(k)
+        calls[k].emit(start)
+
     for wave in range(chunks + len(layers) - 1):
         emit.side_by_side(
             [
-                partial(calls.emit, (wave - k) * chunk)
-                for k, calls in enumerate(rows)
+                partial(emit_chunk, k, (wave - k) * chunk)
+                for k in range(len(layers))
                 if 0 <= wave - k < chunks
             ]
         )
-    return True
 
 
 class LayerCalls:
