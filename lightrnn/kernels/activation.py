@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from numba import types
 
-from lightrnn.kernels.simd import (
-    F16,
-    absolute,
-    fma,
-    inlined,
-    maximum,
-    minimum,
-    outlined,
-    select,
-    splat,
-)
+from lightrnn.kernels.intrinsic import F16, inlined, outlined
+from lightrnn.kernels.simd import absolute, fma, maximum, minimum, select, splat
 from lightrnn.kernels.vmath import expm1_negative, sigmoid, softplus, tanh
 from lightrnn.native.abi import ACTIVATIONS
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lightrnn.kernels.broadcasting import row_start
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import at, fma, inlined, lanes_sum, load, load_first, splat
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import at, fma, lanes_sum, load, load_first, splat
 from lightrnn.kernels.vmath import tanh
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from lightrnn.kernels.copy import transpose_plane
 from lightrnn.kernels.gemm import FLOAT32, multiply, share
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import (
     at,
     broadcast,
     f32,
     first_lanes,
     fma,
-    inlined,
     lanes_max,
     lanes_sum,
     load,

@@ -8,7 +8,8 @@ from typing import Any
 from numba import types
 
 from lightrnn.kernels.integers import VNNI
-from lightrnn.kernels.simd import POINTERS, at, inlined, outlined
+from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
+from lightrnn.kernels.simd import at
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
 
 _F, _I = POINTERS["f32"], types.int64

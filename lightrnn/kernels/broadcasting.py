@@ -7,7 +7,8 @@ The last axis is contiguous or repeated in every operand.
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import broadcast, inlined, load_first
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import broadcast, load_first
 from lightrnn.kernels.tiling import load_some
 
 BLOCK = 1024

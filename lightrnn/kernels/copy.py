@@ -12,23 +12,17 @@ from numba import types
 from lightrnn.kernels import simd
 from lightrnn.kernels.gemm import share
 from lightrnn.kernels.interpreted import Span
-from lightrnn.kernels.simd import (
+from lightrnn.kernels.intrinsic import (
     F16,
     LANES,
     POINTERS,
-    broadcast,
+    Twin,
     compiled,
-    f32,
-    i64,
     inlined,
-    load,
-    load_first,
     outlined,
     signature,
-    store,
-    store_first,
-    u16,
 )
+from lightrnn.kernels.simd import broadcast, f32, i64, load, load_first, store, store_first, u16
 from lightrnn.kernels.tiling import load_some, store_some
 
 _B, _I = POINTERS["u8"], types.int64
@@ -42,7 +36,7 @@ def address_of(p: Span) -> int:
     return int(p.items.__array_interface__["data"][0]) + p.start * p.items.itemsize
 
 
-def _shuffle(order: list[int]) -> Callable[[simd.Twin], simd.Twin]:
+def _shuffle(order: list[int]) -> Callable[[Twin], Twin]:
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
     return compiled(
         signature(F16, F16, F16), lambda c, b, sig, a: b.shuffle_vector(a[0], a[1], lanes)

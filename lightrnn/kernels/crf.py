@@ -7,16 +7,8 @@ each, as float32; alphas [N, 2, W].
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import (
-    at,
-    broadcast,
-    inlined,
-    load,
-    null,
-    select,
-    splat,
-    store,
-)
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import at, broadcast, load, null, select, splat, store
 from lightrnn.kernels.tiling import load_some, moved
 from lightrnn.native.abi import BAD_INDEX
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightrnn.kernels.broadcasting import BLOCK, lanes, pieces, row_start
 from lightrnn.kernels.gemm import share
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import (
     absolute,
     at,
@@ -15,7 +16,6 @@ from lightrnn.kernels.simd import (
     fma,
     i32,
     i64,
-    inlined,
     is_nan,
     load_first,
     maximum,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from lightrnn.kernels.copy import address_of, copy_bytes, i64_at
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import i32, inlined
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import i32
 from lightrnn.native.abi import BAD_INDEX
 
 

@@ -10,19 +10,17 @@ from numba import types
 
 from lightrnn.kernels.blocking import make_product, make_split_row
 from lightrnn.kernels.integers import VNNI, in_pairs, nearest, store_bytes, store_shorts
+from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.simd import (
-    POINTERS,
     absolute,
     at,
     f32,
     i32,
-    inlined,
     lanes_max,
     lanes_sum,
     load,
     maximum,
     null,
-    outlined,
     splat,
     splat_int,
     store,

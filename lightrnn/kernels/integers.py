@@ -17,24 +17,21 @@ from numba import types
 from numba.core import cgutils
 
 from lightrnn.kernels.interpreted import Span
-from lightrnn.kernels.simd import (
+from lightrnn.kernels.intrinsic import (
     I16,
     LANES,
     POINTERS,
     WIDE_REGISTERS,
-    absolute,
     call_llvm,
     compiled,
-    float_bits,
     in_all_lanes,
     index_of,
     inlined,
     lanes_before,
     place_of,
-    select,
     signature,
-    splat,
 )
+from lightrnn.kernels.simd import absolute, float_bits, select, splat
 
 _SHORT, _WORD = ir.IntType(16), ir.IntType(32)
 _SHORTS, _PAIRS = ir.VectorType(_SHORT, LANES), ir.VectorType(_SHORT, 2 * LANES)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import at, fma, inlined, lanes_sum, load, load_first, null, splat
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import at, fma, lanes_sum, load, load_first, null, splat
 
 
 @inlined

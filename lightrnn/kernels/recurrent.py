@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
 from lightrnn.kernels.gemm import multiply, room_of, weights_at
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.sharing import (
     IDLE,
     UNITS,
@@ -40,7 +41,7 @@ from lightrnn.kernels.sharing import (
     my_share,
     set_state,
 )
-from lightrnn.kernels.simd import at, f32, fma, inlined, load, null, splat, store
+from lightrnn.kernels.simd import at, f32, fma, load, null, splat, store
 from lightrnn.kernels.threads import barrier
 from lightrnn.kernels.tiling import moved
 from lightrnn.kernels.vmath import sigmoid, tanh

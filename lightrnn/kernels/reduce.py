@@ -6,13 +6,13 @@ Threads split what is left of the shape; one result is always one thread's, in o
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import (
     absolute,
     at,
     first_lanes,
     i32,
     i64,
-    inlined,
     lanes_max,
     lanes_min,
     lanes_product,

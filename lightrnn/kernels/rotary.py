@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
-from lightrnn.kernels.simd import at, fma, inlined, negate, null
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import at, fma, negate, null
 from lightrnn.kernels.tiling import load_some, store_some
 from lightrnn.native.abi import BAD_INDEX
 

@@ -15,7 +15,8 @@ from llvmlite import ir
 from numba import types
 
 from lightrnn.kernels.interpreted import FUNCTIONS
-from lightrnn.kernels.simd import at, compiled, i64, inlined, signature
+from lightrnn.kernels.intrinsic import compiled, inlined, signature
+from lightrnn.kernels.simd import at, i64
 from lightrnn.kernels.threads import (
     SPINS,
     address_of,

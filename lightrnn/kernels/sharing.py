@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
 from lightrnn.kernels.gemm import multiply, share
-from lightrnn.kernels.simd import as_float, inlined, load, maximum, minimum, null, splat, store
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
 from lightrnn.kernels.tiling import load_some, store_some
 from lightrnn.native.abi import BAD_INDEX
 

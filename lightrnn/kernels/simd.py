@@ -1,8 +1,6 @@
-"""Vectors of 16 lanes: what kernels are written in.
+"""Vectors of 16 lanes and the places they lie at: what kernels are written in.
 
-Each function here has two forms under one name. Called from Python it is its own body, on NumPy
-arrays of 16 elements and on spans; compiled by Numba it is a handful of LLVM instructions on
-values that stay in registers. `F16` holds float32 lanes, `I16` int32 lanes, `M16` truth values.
+Each function here has the two forms of `intrinsic`.
 
 The operators + - * / < <= > >= == work between two F16; + - & | ^ << >> < == between two I16;
 & | ^ and `~` between two M16. Nothing is contracted: a fused multiply-add is written `fma`.
@@ -11,155 +9,38 @@ The operators + - * / < <= > >= == work between two F16; + - & | ^ << >> < == be
 from __future__ import annotations
 
 import operator
-import os
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import (
-    lower_builtin,
-    models,
-    register_jitable,
-    register_model,
-    type_callable,
-)
+from numba.extending import lower_builtin, type_callable
 
 from lightrnn.kernels.interpreted import MEMORY, Span
+from lightrnn.kernels.intrinsic import (
+    F16,
+    I16,
+    LANES,
+    M16,
+    POINTERS,
+    VF,
+    VI,
+    VM,
+    WIDE_REGISTERS,
+    Twin,
+    call_llvm,
+    compiled,
+    in_all_lanes,
+    index_of,
+    lanes_before,
+    place_of,
+    signature,
+)
 
-LANES = 16
-WIDE_REGISTERS = os.environ.get("LIGHTRNN_TARGET", "v3") != "v3"
-"""Whether the level that is being compiled has registers of 512 bits."""
-inlined = register_jitable
-"""Marks a helper that kernels call; it stays a plain function for the interpreted run."""
-
-_F32, _F64, _I1 = ir.FloatType(), ir.DoubleType(), ir.IntType(1)
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_VF, _VI, _VM = (ir.VectorType(t, LANES) for t in (_F32, _I32, _I1))
-
-
-class _Vector(types.Type):  # type: ignore[misc]
-    def __init__(self, name: str, value: ir.Type) -> None:
-        self.value = value
-        super().__init__(name=name)
-
-
-@register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: _Vector) -> None:
-        super().__init__(dmm, fe_type, fe_type.value)
-
-
-F16, I16, M16 = _Vector("F16", _VF), _Vector("I16", _VI), _Vector("M16", _VM)
-POINTERS = {
-    "f32": types.CPointer(types.float32),
-    "f64": types.CPointer(types.float64),
-    "i64": types.CPointer(types.int64),
-    "i32": types.CPointer(types.int32),
-    "u16": types.CPointer(types.uint16),
-    "u8": types.CPointer(types.uint8),
-}
-
-Twin = TypeVar("Twin", bound=Callable[..., Any])
-
-
-def compiled(typer: Callable[..., Any], code: Callable[..., Any]) -> Callable[[Twin], Twin]:
-    """Give a Python function its compiled form.
-
-    typer: Numba argument types to the result type, or None where they do not fit.
-    code: (context, builder, signature, LLVM values) to an LLVM value.
-    """
-
-    def wrap(twin: Twin) -> Twin:
-        type_callable(twin)(lambda context: typer)
-        lower_builtin(twin, types.VarArg(types.Any))(code)
-        return twin
-
-    return wrap
-
-
-OUTLINED: dict[str, tuple[Callable[..., Any], Any]] = {}
-"""Functions compiled once and called, by symbol: the function and its Numba signature."""
-
-
-def outlined(result: Any, *parameters: Any) -> Callable[[Twin], Twin]:
-    """Compile a helper once, as a function that kernels call, instead of into each of them.
-
-    result, parameters: Numba types.
-    """
-
-    def wrap(twin: Twin) -> Twin:
-        symbol = f"fn_{twin.__name__}"
-        OUTLINED[symbol] = (twin, result(*parameters))
-
-        def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            values = [
-                context.cast(b, v, given, wanted)
-                for v, given, wanted in zip(args, sig.args, parameters, strict=True)
-            ]
-            kind = ir.FunctionType(
-                ir.VoidType() if result == types.void else context.get_value_type(result),
-                [v.type for v in values],
-            )
-            value = b.call(cgutils.get_or_insert_function(b.module, kind, symbol), values)
-            return context.get_dummy_value() if result == types.void else value
-
-        wanted = (
-            int if p == types.int64 else float if p == types.float64 else p for p in parameters
-        )
-        return compiled(signature(result, *wanted), code)(twin)
-
-    return wrap
-
-
-def signature(result: Any, *wanted: Any) -> Callable[..., Any]:
-    """A typer for exactly these argument types; `int` stands for any integer."""
-
-    def fits(given: Any, want: Any) -> bool:
-        if want is int:
-            return isinstance(given, types.Integer)
-        if want is float:
-            return isinstance(given, types.Number)
-        if want == "pointer":
-            return isinstance(given, types.CPointer)
-        return bool(given == want)
-
-    def check(*given: Any) -> Any:
-        if len(given) == len(wanted) and all(map(fits, given, wanted)):
-            return result(*given) if callable(result) else result
-        return None
-
-    names = "abcdefghijklmnop"[: len(wanted)]
-    scope = {"check": check}
-    return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)
-
-
-def in_all_lanes(b: Any, ty: ir.VectorType, value: Any) -> Any:
-    one = b.insert_element(ir.Constant(ty, ir.Undefined), value, ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-    return b.shuffle_vector(one, ir.Constant(ty, ir.Undefined), zeros)
-
-
-def call_llvm(b: Any, name: str, result: ir.Type, args: Sequence[Any]) -> Any:
-    kind = ir.FunctionType(result, [a.type for a in args])
-    return b.call(cgutils.get_or_insert_function(b.module, kind, name), list(args))
-
-
-def index_of(context: Any, b: Any, sig: Any, args: Any, k: int) -> Any:
-    return context.cast(b, args[k], sig.args[k], types.int64)
-
-
-def place_of(context: Any, b: Any, sig: Any, args: Any, ty: ir.Type) -> Any:
-    """Pointer to `ty` at args[0] + args[1] elements."""
-    return b.bitcast(b.gep(args[0], [index_of(context, b, sig, args, 1)]), ty.as_pointer())
-
-
-def lanes_before(b: Any, count: Any) -> Any:
-    """Mask whose first `count` lanes are set."""
-    lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
-    return b.icmp_signed("<", lanes, in_all_lanes(b, _VI, b.trunc(count, _I32)))
 
 
 # Pointers
@@ -241,29 +122,29 @@ def as_float(bits: int) -> float:
 
 
 def _load(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    value = b.load(place_of(context, b, sig, args, _VF))
+    value = b.load(place_of(context, b, sig, args, VF))
     value.align = 4
     return value
 
 
 def _store(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    b.store(args[2], place_of(context, b, sig, args, _VF)).align = 4
+    b.store(args[2], place_of(context, b, sig, args, VF)).align = 4
     return context.get_dummy_value()
 
 
 def _load_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    place = place_of(context, b, sig, args, _VF)
+    place = place_of(context, b, sig, args, VF)
     mask = lanes_before(b, index_of(context, b, sig, args, 2))
-    zero = ir.Constant(_VF, [0.0] * LANES)
-    kind = ir.FunctionType(_VF, [place.type, _I32, _VM, _VF])
+    zero = ir.Constant(VF, [0.0] * LANES)
+    kind = ir.FunctionType(VF, [place.type, _I32, VM, VF])
     load = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.load.v16f32.p0")
     return b.call(load, [place, ir.Constant(_I32, 4), mask, zero])
 
 
 def _store_first(context: Any, b: Any, sig: Any, args: Any) -> Any:
-    place = place_of(context, b, sig, args, _VF)
+    place = place_of(context, b, sig, args, VF)
     mask = lanes_before(b, index_of(context, b, sig, args, 3))
-    kind = ir.FunctionType(ir.VoidType(), [_VF, place.type, _I32, _VM])
+    kind = ir.FunctionType(ir.VoidType(), [VF, place.type, _I32, VM])
     store = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.store.v16f32.p0")
     b.call(store, [args[2], place, ir.Constant(_I32, 4), mask])
     return context.get_dummy_value()
@@ -281,14 +162,14 @@ _VH, _VS = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(_I16, LANES)
 def _load_half(context: Any, b: Any, sig: Any, args: Any) -> Any:
     value = b.load(place_of(context, b, sig, args, _VH))
     value.align = 2
-    return b.fpext(value, _VF)
+    return b.fpext(value, VF)
 
 
 def _load_bfloat(context: Any, b: Any, sig: Any, args: Any) -> Any:
     value = b.load(place_of(context, b, sig, args, _VS))
     value.align = 2
-    bits = b.shl(b.zext(value, _VI), ir.Constant(_VI, [16] * LANES))
-    return b.bitcast(bits, _VF)
+    bits = b.shl(b.zext(value, VI), ir.Constant(VI, [16] * LANES))
+    return b.bitcast(bits, VF)
 
 
 @compiled(signature(F16, POINTERS["u16"], int), _load_half)
@@ -325,7 +206,7 @@ def store_first(p: Span, i: int, v: Any, n: int) -> None:
 
 @compiled(
     signature(F16, POINTERS["f32"], int),
-    lambda c, b, sig, a: in_all_lanes(b, _VF, b.load(b.gep(a[0], [index_of(c, b, sig, a, 1)]))),
+    lambda c, b, sig, a: in_all_lanes(b, VF, b.load(b.gep(a[0], [index_of(c, b, sig, a, 1)]))),
 )
 def broadcast(p: Span, i: int) -> Any:
     """p[i] in every lane."""
@@ -337,7 +218,7 @@ def broadcast(p: Span, i: int) -> Any:
 
 @compiled(
     signature(F16, float),
-    lambda c, b, sig, a: in_all_lanes(b, _VF, c.cast(b, a[0], sig.args[0], types.float32)),
+    lambda c, b, sig, a: in_all_lanes(b, VF, c.cast(b, a[0], sig.args[0], types.float32)),
 )
 def splat(value: float) -> Any:
     """One float in every lane."""
@@ -346,7 +227,7 @@ def splat(value: float) -> Any:
 
 @compiled(
     signature(I16, int),
-    lambda c, b, sig, a: in_all_lanes(b, _VI, c.cast(b, a[0], sig.args[0], types.int32)),
+    lambda c, b, sig, a: in_all_lanes(b, VI, c.cast(b, a[0], sig.args[0], types.int32)),
 )
 def splat_int(value: int) -> Any:
     """One int32 in every lane."""
@@ -371,7 +252,7 @@ def first_lanes(n: int) -> Any:
 def _fold(op: str) -> Callable[..., Any]:
     def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
         """Halve the vector four times, so that the order of the additions is fixed."""
-        v, undefined = args[0], ir.Constant(_VF, ir.Undefined)
+        v, undefined = args[0], ir.Constant(VF, ir.Undefined)
         for width in (8, 4, 2, 1):
             order = [(i + width) % LANES for i in range(LANES)]
             other = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, LANES), order))
@@ -433,7 +314,7 @@ def lanes_max(v: Any) -> Any:
 # Arithmetic by name
 
 
-@compiled(signature(F16, F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.fma.v16f32", _VF, a))
+@compiled(signature(F16, F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.fma.v16f32", VF, a))
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
     with np.errstate(all="ignore"):
@@ -442,24 +323,24 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 def _unary(name: str) -> Callable[..., Any]:
     return compiled(
-        signature(F16, F16), lambda c, b, sig, a: call_llvm(b, f"llvm.{name}.v16f32", _VF, list(a))
+        signature(F16, F16), lambda c, b, sig, a: call_llvm(b, f"llvm.{name}.v16f32", VF, list(a))
     )
 
 
 def _scale_by_power(context: Any, b: Any, sig: Any, args: Any) -> Any:
     """vscalefps, or two exact factors, of which the second rounds as it does."""
     if WIDE_REGISTERS:
-        kind = ir.FunctionType(_VF, [_VF, _VF, _VF, ir.IntType(16), _I32])
+        kind = ir.FunctionType(VF, [VF, VF, VF, ir.IntType(16), _I32])
         name = "llvm.x86.avx512.mask.scalef.ps.512"
         scale = cgutils.get_or_insert_function(b.module, kind, name)
         every, current = ir.Constant(ir.IntType(16), -1), ir.Constant(_I32, 4)
-        return b.call(scale, [*args, ir.Constant(_VF, ir.Undefined), every, current])
-    whole = b.fptosi(args[1], _VI)
-    half = b.ashr(whole, ir.Constant(_VI, [1] * LANES))
+        return b.call(scale, [*args, ir.Constant(VF, ir.Undefined), every, current])
+    whole = b.fptosi(args[1], VI)
+    half = b.ashr(whole, ir.Constant(VI, [1] * LANES))
     value = args[0]
     for power in (half, b.sub(whole, half)):
-        biased = b.add(power, ir.Constant(_VI, [127] * LANES))
-        factor = b.bitcast(b.shl(biased, ir.Constant(_VI, [23] * LANES)), _VF)
+        biased = b.add(power, ir.Constant(VI, [127] * LANES))
+        factor = b.bitcast(b.shl(biased, ir.Constant(VI, [23] * LANES)), VF)
         value = b.fmul(value, factor)
     return value
 
@@ -514,7 +395,7 @@ def negate(x: Any) -> Any:
     return -x
 
 
-@compiled(signature(F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.copysign.v16f32", _VF, a))
+@compiled(signature(F16, F16, F16), lambda c, b, s, a: call_llvm(b, "llvm.copysign.v16f32", VF, a))
 def copy_sign(x: Any, y: Any) -> Any:
     """|x| with the sign of y."""
     return np.copysign(x, y)
@@ -538,19 +419,19 @@ def is_nan(x: Any) -> Any:
     return np.isnan(x)
 
 
-@compiled(signature(I16, F16), lambda c, b, sig, a: b.bitcast(a[0], _VI))
+@compiled(signature(I16, F16), lambda c, b, sig, a: b.bitcast(a[0], VI))
 def float_bits(x: Any) -> Any:
     """The lanes' bits as int32."""
     return x.view(np.int32)
 
 
-@compiled(signature(F16, I16), lambda c, b, sig, a: b.bitcast(a[0], _VF))
+@compiled(signature(F16, I16), lambda c, b, sig, a: b.bitcast(a[0], VF))
 def bits_float(x: Any) -> Any:
     """The float32 whose bits the lanes hold."""
     return x.view(np.float32)
 
 
-@compiled(signature(F16, I16), lambda c, b, sig, a: b.sitofp(a[0], _VF))
+@compiled(signature(F16, I16), lambda c, b, sig, a: b.sitofp(a[0], VF))
 def to_float(x: Any) -> Any:
     """int32 lanes as float32."""
     return x.astype(np.float32)

@@ -12,7 +12,8 @@ from numba import types
 from numba.core import cgutils
 
 from lightrnn.kernels.interpreted import Span
-from lightrnn.kernels.simd import POINTERS, at, compiled, inlined, signature
+from lightrnn.kernels.intrinsic import POINTERS, compiled, inlined, signature
+from lightrnn.kernels.simd import at
 
 _I64 = ir.IntType(64)
 _WORDS = POINTERS["i64"]

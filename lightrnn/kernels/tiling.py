@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightrnn.kernels import integers, simd
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.threads import address_of
 from lightrnn.native.abi import RUN
 
@@ -62,7 +63,7 @@ def make_tile(
         "address_of": address_of,
     }  # fmt: skip
     exec(compile("\n".join(lines) + "\n", f"<tile {rows}x{panels}>", "exec"), scope)
-    return simd.inlined(scope[f"tile_{rows}x{panels}"])
+    return inlined(scope[f"tile_{rows}x{panels}"])
 
 
 _LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
@@ -105,7 +106,8 @@ def _integer_lines(
     lines += ["    while start == 0 or start < k:"]
     for r, p in cells:
         begin = f"broadcast_int(a, {r} * lda + run)" if stored == "int8" else "splat_int(0)"
-        lines += [f"        n{r}_{p} = {begin}", f"        h{r}_{p} = splat_int(0)"]
+        lines += [f"        n{r}_{p} = {begin}"]
+        lines += [f"        h{r}_{p} = splat_int(0)"] if split else []
     lines += [f"        for i in range(start, min(start + {RUN // 4}, k)):"]
     if split:
         lines += _split_lines(panels, nbytes)
@@ -142,7 +144,7 @@ def _split_lines(panels: int, nbytes: int) -> list[str]:
     return lines
 
 
-@simd.inlined
+@inlined
 def moved(p, n):
     """The pointer `n` elements on; null stays null."""
     if simd.null(p):
@@ -150,7 +152,7 @@ def moved(p, n):
     return simd.at(p, n)
 
 
-@simd.inlined
+@inlined
 def load_some(p, i, n):
     """The first `n` lanes from p[i] on, the rest 0; 1 <= n <= 16."""
     if n == 16:
@@ -158,7 +160,7 @@ def load_some(p, i, n):
     return simd.load_first(p, i, n)
 
 
-@simd.inlined
+@inlined
 def store_some(p, i, v, n):
     """Write the first `n` lanes from p[i] on; 1 <= n <= 16."""
     if n == 16:

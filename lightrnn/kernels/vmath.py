@@ -6,13 +6,13 @@ NaN gives NaN everywhere.
 
 from __future__ import annotations
 
+from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import (
     absolute,
     bits_float,
     copy_sign,
     float_bits,
     fma,
-    inlined,
     is_nan,
     lanes_max,
     maximum,

@@ -107,7 +107,7 @@ def compile_level(level: str) -> bytes:
         symbol = f"lr_{level}_{signature.name}"
         module.link_in(_kernel_module(signature, symbol))
         exported.append(symbol)
-    from lightrnn.kernels.simd import OUTLINED
+    from lightrnn.kernels.intrinsic import OUTLINED
 
     for symbol, (function, kind) in OUTLINED.items():
         module.link_in(_numba_module(function, kind, symbol))
@@ -152,7 +152,7 @@ def _numba_module(function: Any, kind: Any, symbol: str) -> Any:
     import llvmlite.binding as llvm
     from numba import cfunc
 
-    from lightrnn.kernels.simd import OUTLINED
+    from lightrnn.kernels.intrinsic import OUTLINED
 
     for name in OUTLINED:  # Numba links what it compiles at once; this is never called
         llvm.add_symbol(name, 1)
