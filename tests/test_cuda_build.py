@@ -123,6 +123,7 @@ def test_every_instruction_has_a_gpu_kernel() -> None:
         "execute",
         "side_by_side",
         "matvec",
+        "vecmat",
         *team,
     }
     with pytest.raises(NativeError, match="no GPU kernel for team_run"):

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lightrnn.engine.makers import Makers, Step
 from lightrnn.graph import FLOAT32, Array, Graph, Node
-from lightrnn.ops import Operator
-
-Step = tuple[Node, Operator]
 
 
 def fuse_bias(steps: Sequence[Step], graph: Graph) -> list[Step]:
@@ -48,6 +46,28 @@ def fuse_bias(steps: Sequence[Step], graph: Graph) -> list[Step]:
         elif fused[out][0].outputs[0] == out:
             result.append(fused[out])
     return result
+
+
+def fuse_transpose(steps: Sequence[Step], graph: Graph) -> list[Step]:
+    """MatMul by a tensor whose last two axes a Transpose has exchanged, for it alone, as one."""
+    makers = Makers(steps, graph)
+    made: dict[str, Step] = {}
+    gone: set[str] = set()
+    for node, op in steps:
+        turn = makers.only(node.inputs[1], "Transpose") if op.name == "MatMul" else None
+        perm = None if turn is None else turn.attrs.get("perm")
+        if turn is None or not isinstance(perm, tuple) or len(perm) < 2:
+            continue
+        rank = len(perm)
+        if perm == (*range(rank - 2), rank - 1, rank - 2):
+            from lightrnn.ops.linear import MatMulTransposed
+
+            gone.update(turn.outputs)
+            inputs = (node.inputs[0], turn.inputs[0])
+            fused = Node("MatMul", inputs, node.outputs, {}, node.origin)
+            made[node.outputs[0]] = fused, MatMulTransposed()
+    left = (step for step in steps if gone.isdisjoint(step[0].outputs))
+    return [made.get(step[0].outputs[0], step) for step in left]
 
 
 def _is_matrix(constants: Mapping[str, Array], name: str) -> bool:

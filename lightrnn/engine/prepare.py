@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightrnn.engine.bind import Binder
-from lightrnn.engine.fuse import fuse_bias
+from lightrnn.engine.fuse import fuse_bias, fuse_transpose
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import aligned_copy
 from lightrnn.engine.plan import Plan
@@ -142,7 +142,7 @@ class Prepared:
 
             steps, added = fuse_embedding(steps, self.graph)
             self._add_constants(added)
-        steps = fuse_bias(steps, self.graph)
+        steps = fuse_transpose(fuse_bias(steps, self.graph), self.graph)
         if any(node.op == "Concat" for node in self.graph.nodes):
             from lightrnn.engine.split_concat import split_concat
 

@@ -1,7 +1,7 @@
 """Matrix products with a packed right-hand side.
 
 B is stored as panels of 16 columns, each panel [k, 16] row after row, columns past the last zero:
-`ops.packing` packs constants, `pack_panels` packs what is only known at run time.
+`ops.packing` packs constants, `kernels.packing` what is only known at run time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from lightrnn.kernels.simd import (
     i32,
     lanes_max,
     lanes_sum,
-    load,
     maximum,
     null,
     splat,
     splat_int,
-    store,
     to_float,
     u8,
     u16,
@@ -178,23 +176,3 @@ def gemm(
             rows, p, stop, n, room_of(kind, room, i * m + row, k),
         )  # fmt: skip
         first += stop - p
-
-
-def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step, ith, nth):
-    """Pack `batch` matrices b [k, n] (strides in elements) into panels, `k * ceil16(n)` apart."""
-    count = (n + 15) // 16
-    first, last = share(batch * count, ith, nth)
-    for item in range(first, last):
-        i = item // count
-        j = (item - i * count) * 16
-        source, panel = at(b, i * b_step + j * column_stride), at(panels, item * k * 16)
-        width = min(16, n - j)
-        for row in range(k):
-            if width == 16 and column_stride == 1:
-                store(panel, row * 16, load(source, row * row_stride))
-                continue
-            for lane in range(16):
-                if lane < width:
-                    panel[row * 16 + lane] = source[row * row_stride + lane * column_stride]
-                else:
-                    panel[row * 16 + lane] = 0.0

@@ -1,10 +1,14 @@
-"""Products with one column, a row at a time: a panel of it would be mostly zeros."""
+"""Products with one column, or of one row with a matrix as it lies: packing takes longer."""
 
 from __future__ import annotations
 
 from lightrnn.kernels.gemm import share
 from lightrnn.kernels.intrinsic import inlined
-from lightrnn.kernels.simd import at, fma, lanes_sum, load, load_first, null, splat
+from lightrnn.kernels.simd import at, f32, fma, lanes_sum, load, load_first, null, splat
+from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
+
+PANELS = TILES[TARGET][-2][1]
+_wide, _narrow = make_tile(1, PANELS, packed=False), make_tile(1, 1, packed=False)
 
 
 @inlined
@@ -43,17 +47,46 @@ def _start(init, i):
     return 0.0 if null(init) else init[i]
 
 
-def matvec(a, x, init, c, rows, k, lda, ldi, ith, nth):
-    """c[i] = init[i * ldi] + a[i]·x for `rows` rows of a, `lda` apart. init: null for zeros."""
-    first, last = share(rows, ith, nth)
-    row = first
-    while row + 4 <= last:
-        s0, s1, s2, s3 = _four(at(a, row * lda), lda, x, k)
-        c[row] = s0 + _start(init, row * ldi)
-        c[row + 1] = s1 + _start(init, (row + 1) * ldi)
-        c[row + 2] = s2 + _start(init, (row + 2) * ldi)
-        c[row + 3] = s3 + _start(init, (row + 3) * ldi)
-        row += 4
-    while row < last:
-        c[row] = _one(at(a, row * lda), x, k) + _start(init, row * ldi)
-        row += 1
+def matvec(a, x, init, c, batch, rows, k, lda, ldi, a_step, x_step, ith, nth):
+    """c[i] = init[i * ldi] + a[i]·x for `rows` rows of each of `batch` matrices, `lda` apart.
+
+    a_step, x_step: elements between matrices, and between their vectors. init: null for zeros.
+    """
+    item, last = share(batch * rows, ith, nth)
+    while item < last:
+        i = item // rows
+        row = item - i * rows
+        end = min(rows, row + last - item)
+        item += end - row
+        p, v, out = at(a, i * a_step), at(x, i * x_step), at(c, i * rows)
+        start = moved(init, i * rows * ldi)
+        while row + 4 <= end:
+            s0, s1, s2, s3 = _four(at(p, row * lda), lda, v, k)
+            out[row] = s0 + _start(start, row * ldi)
+            out[row + 1] = s1 + _start(start, (row + 1) * ldi)
+            out[row + 2] = s2 + _start(start, (row + 2) * ldi)
+            out[row + 3] = s3 + _start(start, (row + 3) * ldi)
+            row += 4
+        while row < end:
+            out[row] = _one(at(p, row * lda), v, k) + _start(start, row * ldi)
+            row += 1
+
+
+def vecmat(a, b, c, batch, k, n, a_step, b_step, ith, nth):
+    """c[i] [n] = a[i] [k] · b[i] [k, n] for `batch` matrices as they lie, `*_step` elements apart.
+
+    Each is what `gemm` gives for one row, bit for bit.
+    """
+    panels = (n + 15) // 16
+    item, last = share(batch * panels, ith, nth)
+    while item < last:
+        i = item // panels
+        j = (item - i * panels) * 16
+        x, right, y = at(a, i * a_step), at(b, i * b_step + j), at(c, i * n + j)
+        if item + PANELS <= min((i + 1) * panels, last):
+            tail = min(16, n - j - 16 * (PANELS - 1))
+            _wide(x, 0, right, n, k, f32(0), 0, y, 0, tail)
+            item += PANELS
+        else:
+            _narrow(x, 0, right, n, k, f32(0), 0, y, 0, min(16, n - j))
+            item += 1

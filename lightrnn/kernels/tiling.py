@@ -40,7 +40,13 @@ TARGET = os.environ.get("LIGHTRNN_TARGET", "v3")
 
 
 def make_tile(
-    rows: int, panels: int, stored: str = "float32", *, turned: bool = False, split: bool = False
+    rows: int,
+    panels: int,
+    stored: str = "float32",
+    *,
+    turned: bool = False,
+    split: bool = False,
+    packed: bool = True,
 ) -> Callable[..., Any]:
     """A function that computes one tile: c = init + a·b.
 
@@ -49,6 +55,7 @@ def make_tile(
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
     k counts quads and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
     its weights. split: whether activations are split in bytes, for int8 and one row.
+    packed: otherwise b is [k, columns] as it lies, rows `step` apart.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
@@ -57,7 +64,10 @@ def make_tile(
         lines += _integer_lines(cells, rows, panels, count, stored, split=split)
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
-        lines += _float_lines(cells, rows, panels, count, _LOADS[stored], place)
+        loads = [f"{_LOADS[stored]}(b, ({p} * step + i) * 16)" for p in range(panels)]
+        if not packed:
+            loads = [f"load_some(b, i * step + {16 * p}, {count[p]})" for p in range(panels)]
+        lines += _float_lines(cells, loads, count, place)
     scope: dict[str, Any] = {
         **vars(simd), **vars(integers), "load_some": load_some, "store_some": store_some,
         "address_of": address_of,
@@ -70,17 +80,16 @@ _LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
 Cells = list[tuple[int, int]]
 
 
-def _float_lines(
-    cells: Cells, rows: int, panels: int, count: list[str], load: str, place: str
-) -> list[str]:
+def _float_lines(cells: Cells, loads: list[str], count: list[str], place: str) -> list[str]:
     """Runs of products, each added to what is there: init, then the sum so far.
 
-    place: where a's element of a row and of i lies.
+    loads: what reads row i of each panel. place: where a's element of a row and of i lies.
     """
+    rows, panels = cells[-1][0] + 1, len(loads)
     lines = ["    source, ld, start = init, ldi, 0", "    while start == 0 or start < k:"]
     lines += [f"        c{r}_{p} = splat(0.0)" for r, p in cells]
     lines += [f"        for i in range(start, min(start + {RUN}, k)):"]
-    lines += [f"            b{p} = {load}(b, ({p} * step + i) * 16)" for p in range(panels)]
+    lines += [f"            b{p} = {load}" for p, load in enumerate(loads)]
     for r in range(rows):
         lines += [f"            v = broadcast(a, {place.format(row=r)})"]
         lines += [f"            c{r}_{p} = fma(v, b{p}, c{r}_{p})" for p in range(panels)]

@@ -182,9 +182,14 @@ KERNELS = _Kernels(
         "gemm": {
             "gemm": "a:f32 b:f32 init:f32 c:f32 batch m n k lda ldi ldc"
             " a_step b_step init_step c_step kind room:f32",
+        },
+        "packing": {
             "pack_panels": "b:f32 panels:f32 batch k n row_stride column_stride b_step",
         },
-        "matvec": {"matvec": "a:f32 x:f32 init:f32 c:f32 rows k lda ldi"},
+        "matvec": {
+            "matvec": "a:f32 x:f32 init:f32 c:f32 batch rows k lda ldi a_step x_step",
+            "vecmat": "a:f32 b:f32 c:f32 batch k n a_step b_step",
+        },
         "run": {
             "execute": "table:i64 sync:i64 first last",
             "side_by_side": "table:table sync:sync branches ranges:tail",

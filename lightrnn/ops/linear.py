@@ -64,7 +64,17 @@ def emit_gemm(
         if scale != 1.0:
             vector = emit.packed((b,), ("scaled", scale), lambda v: v * np.float32(scale))
         rows = batch * m
-        emit.call("matvec", a, vector, init, c, rows, k, k, ldi, work=rows * k)
+        emit.call("matvec", a, vector, init, c, 1, rows, k, k, ldi, 0, 0, work=rows * k)
+        return
+    if b.value is None and not shared_b and init is None and 1 in (m, n) and emit.target == "cpu":
+        assert scale == 1.0
+        a_step = 0 if shared_a else m * k
+        if n == 1:
+            emit.call("matvec", a, b, None, c, batch, m, k, k, 0, a_step, k, work=batch * m * k)
+        elif transposed:
+            emit.call("matvec", b, a, None, c, batch, n, k, k, 0, n * k, a_step, work=batch * n * k)
+        else:
+            emit.call("vecmat", a, b, c, batch, k, n, a_step, k * n, work=batch * k * n)
         return
     if b.value is not None:
 
@@ -89,6 +99,36 @@ def emit_gemm(
         0 if shared_a else m * k, 0 if shared_b else k * padded(n), 0, m * n, kind, room,
         work=batch * m * n * k,
     )  # fmt: skip
+
+
+def _lower_product(
+    emit: Emitter,
+    a: Operand,
+    b: Operand,
+    right: tuple[int, ...],
+    y: Operand | None,
+    transposed: bool = False,
+) -> bool:
+    """MatMul of a and b, which is [..., k, n] of the shape `right`, or that with [n, k].
+
+    How a product is done depends on its own rows, not on how many others share the batch.
+    """
+    if y is None or a.type.dtype != FLOAT32:
+        return y is None
+    left = a.shape if len(a.shape) > 1 else (1, *a.shape)
+    (m, k), n = left[-2:], right[-1]
+    many_a, many_b = prod(left[:-2]), prod(right[:-2])
+    if many_b == 1 and (b.value is not None or left[:-2] != right[:-2]):
+        rows = many_a * m
+        emit_gemm(emit, a, b, y, m=rows, k=k, n=n, shared_b=True, transposed=transposed)
+    elif many_a == 1 or left[:-2] == right[:-2]:
+        shared_a = many_a == 1 and left[:-2] != right[:-2]
+        emit_gemm(
+            emit, a, b, y, batch=many_b, m=m, k=k, n=n, shared_a=shared_a, transposed=transposed
+        )
+    else:
+        return False
+    return True
 
 
 @operator("MatMul", inputs="A B", outputs="Y")
@@ -129,22 +169,10 @@ class MatMul(Operator):
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
     ) -> bool:
         a, b = inputs
-        y = outputs[0]
         assert a is not None
         assert b is not None
-        if y is None or a.type.dtype != FLOAT32:
-            return y is None
-        left = a.shape if len(a.shape) > 1 else (1, *a.shape)
         right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
-        (m, k), n = left[-2:], right[-1]
-        many_a, many_b = prod(left[:-2]), prod(right[:-2])
-        if many_b == 1:
-            emit_gemm(emit, a, b, y, m=many_a * m, k=k, n=n, shared_b=True)
-        elif many_a == 1 or left[:-2] == right[:-2]:
-            emit_gemm(emit, a, b, y, batch=many_b, m=m, k=k, n=n, shared_a=many_a == 1)
-        else:
-            return False
-        return True
+        return _lower_product(emit, a, b, right, outputs[0])
 
     @classmethod
     def cases(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -153,12 +181,42 @@ class MatMul(Operator):
             ((6,), (6,)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 17)), ((4, 4), (3, 4, 2)),
             ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
             ((2, 3, 7, 8), (2, 3, 8, 7)), ((2, 7, 37), (37, 1)), ((9, 32), (32, 1)),
-            ((3, 5, 20), (3, 20, 1)),
+            ((3, 5, 20), (3, 20, 1)), ((3, 1, 20), (3, 20, 37)), ((1, 300), (300, 150)),
+            ((2, 3, 1, 7), (2, 3, 7, 1)), ((1, 1, 5), (3, 5, 4)), ((1, 6, 5), (3, 5, 1)),
+            ((2, 1, 0), (2, 0, 3)),
         ):  # fmt: skip
             arrays = tuple(rng.standard_normal(s).astype(np.float32) for s in (a, b))
             yield Case(f"{a}x{b}", arrays)
         ints = tuple(rng.integers(-9, 9, s).astype(np.int32) for s in ((3, 4), (4, 5)))
         yield Case("int32", ints)
+
+
+class MatMulTransposed(Operator):
+    """A · B' where B' is B with its last two axes exchanged; made by preparing only."""
+
+    name = "MatMulTransposed"
+    inputs = Slots.parse("A B")
+    outputs = Slots.parse("Y")
+
+    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
+        a, b = inputs
+        assert b is not None
+        shape = None if b.shape is None else (*b.shape[:-2], b.shape[-1], b.shape[-2])
+        return MatMul().infer((a, TensorType(b.dtype, shape)))
+
+    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
+        a, b = inputs
+        assert b is not None
+        return MatMul().evaluate(a, np.swapaxes(b, -1, -2))
+
+    def lower(
+        self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
+    ) -> bool:
+        a, b = inputs
+        assert a is not None
+        assert b is not None
+        right = (*b.shape[:-2], b.shape[-1], b.shape[-2])
+        return _lower_product(emit, a, b, right, outputs[0], transposed=True)
 
 
 class Linear(Operator):
