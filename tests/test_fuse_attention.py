@@ -128,6 +128,7 @@ def test_one_kernel_gives_what_the_nodes_would(options: dict[str, Any], steps: i
     plan = check(graph, feeds(graph, rng, N=2, H=3, L=steps, T=70))
     assert "attention" in kernels(plan)
     assert not {"softmax", "gemm"} & set(kernels(plan))
+    assert ("copy_strided" in kernels(plan)) == ("perm" in options)
     assert not plan.host_steps
 
 
@@ -162,3 +163,61 @@ def test_batches_that_broadcast_give_what_the_nodes_would() -> None:
     rng = np.random.default_rng(5)
     q, k, v = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3, 6), (1, 7, 6), (4, 7, 5)))
     assert check(graph, [q, k, v]).host_steps
+
+
+def as_torch_writes_it(
+    shape: tuple[int | str, ...] = ("N", "H", "T", 6),
+    *,
+    back: tuple[str, str] = ("columns", "rows"),
+    joins: int = -1,
+    cut: tuple[int, int] = (-2, -1),
+) -> Graph:
+    """scaled_dot_product_attention: half of the scale each for q and k; k transposed as [-1, T, E].
+
+    back: sizes of the last axes of k'. joins: the joined axis. cut: where the rows' size lies.
+    """
+    kinds = {
+        "q": TensorType(FLOAT32, (*shape[:-2], "L", 6)),
+        "k": TensorType(FLOAT32, shape),
+        "v": TensorType(FLOAT32, (*shape[:-1], 5)),
+    }
+    ends = {"low": np.iinfo(np.int64).min, "high": np.iinfo(np.int64).max, "second": -2, "last": -1}
+    constants = {name: np.array([value]) for name, value in ends.items()}
+    constants.update(root=np.array([0.6], np.float32), joined=np.array([joins]))
+    constants.update(start=np.array([cut[0]]), end=np.array([cut[1]]))
+    nodes = [
+        Node("Shape", ("k",), ("sizes",), {"start": 0}),
+        Node("Slice", ("sizes", "last", "high"), ("columns",)),
+        Node("Slice", ("sizes", "start", "end"), ("rows",)),
+        Node("Slice", ("sizes", "low", "second"), ("leading",)),
+        Node("Concat", ("joined", "rows", "columns"), ("flat",), {"axis": 0}),
+        Node("Reshape", ("k", "flat"), ("k3",)),
+        Node("Transpose", ("k3",), ("kt3",), {"perm": (0, 2, 1)}),
+        Node("Concat", ("leading", *back), ("parted",), {"axis": 0}),
+        Node("Reshape", ("kt3", "parted"), ("kt",)),
+        Node("Mul", ("q", "root"), ("qs",)),
+        Node("Mul", ("root", "kt"), ("kts",)),
+        Node("MatMul", ("qs", "kts"), ("s",)),
+        Node("Softmax", ("s",), ("p",), {"axis": -1}),
+        Node("MatMul", ("p", "v"), ("y",)),
+    ]
+    return Graph(kinds, {"y": TensorType(FLOAT32, None)}, tuple(nodes), constants)
+
+
+@pytest.mark.parametrize("shape", [("N", "H", "T", 6), (2, 3, 7, 6), ("N", "T", 6)])
+@pytest.mark.parametrize("steps", [1, 9])
+def test_what_torch_writes_runs_as_one_kernel(shape: tuple[int | str, ...], steps: int) -> None:
+    graph = as_torch_writes_it(shape)
+    arrays = feeds(graph, np.random.default_rng(steps), N=2, H=3, L=steps, T=7)
+    assert kernels(check(graph, arrays)) == ["attention"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"back": ("rows", "columns")}, {"joins": 0}, {"cut": (-3, -2)}], ids=str
+)
+def test_axes_that_only_seem_to_be_exchanged_stay(options: dict[str, Any]) -> None:
+    """Sizes of this run are such that every shape fits."""
+    size = 6 if "cut" in options else 1
+    graph = as_torch_writes_it(("N", "H", "T", 6), **options)
+    arrays = feeds(graph, np.random.default_rng(1), N=1, H=size, L=4, T=6)
+    assert "attention" not in kernels(check(graph, arrays))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lightrnn.engine.makers import Makers, Step, types_of
-from lightrnn.graph import BOOL, FLOAT32, Graph, Node, TensorType
+from lightrnn.graph import BOOL, FLOAT32, Graph, Node, Shape, TensorType
 from lightrnn.ops import build
 from lightrnn.record import Record, replace
 
@@ -25,20 +25,29 @@ class Pattern(Record):
     inside: tuple[str, ...] = ()
 
 
+class Keys(Record):
+    """k as a tensor and the order of its axes. inside: outputs that nobody needs if k is used."""
+
+    name: str
+    order: tuple[int, ...]
+    inside: tuple[str, ...]
+
+
 class Finder:
     """Finds patterns among the steps of a graph."""
 
     def __init__(self, steps: Sequence[Step], graph: Graph) -> None:
-        self._makers = Makers(steps, graph)
+        self.makers = Makers(steps, graph)
+        self.types = types_of(graph)
 
     def number(self, name: str) -> float | None:
         """The value of a constant of one element."""
-        value = self._makers.graph.constants.get(name)
+        value = self.makers.graph.constants.get(name)
         return float(value.reshape(())) if value is not None and value.size == 1 else None
 
     def weights(self, name: str) -> Pattern | None:
         """The pattern whose softmax makes a tensor."""
-        softmax = self._makers.only(name, "Softmax")
+        softmax = self.makers.only(name, "Softmax")
         if softmax is None or softmax.attrs.get("axis", -1) != -1:
             return None
         for masked in (self._replaced, self._added, self._plain):
@@ -49,7 +58,7 @@ class Finder:
 
     def _replaced(self, name: str) -> Pattern | None:
         """Where(mask, a number, scores)."""
-        node = self._makers.only(name, "Where")
+        node = self.makers.only(name, "Where")
         fill = None if node is None else self.number(node.inputs[1])
         found = None if node is None or not fill else self._plain(node.inputs[2])
         if node is None or found is None:
@@ -58,7 +67,7 @@ class Finder:
 
     def _added(self, name: str) -> Pattern | None:
         """Add of scores and a mask, in either order."""
-        node = self._makers.only(name, "Add")
+        node = self.makers.only(name, "Add")
         if node is None:
             return None
         for scores, mask in (node.inputs, node.inputs[::-1]):
@@ -70,47 +79,116 @@ class Finder:
     def _plain(self, name: str) -> Pattern | None:
         """MatMul, multiplied or divided by a number."""
         for op in ("Mul", "Div"):
-            node = self._makers.only(name, op)
+            node = self.makers.only(name, op)
             if node is None:
                 continue
             for scores, other in (node.inputs, node.inputs[::-1])[: 1 if op == "Div" else 2]:
                 number = self.number(other)
-                product = self._makers.only(scores, "MatMul")
+                product = self.makers.only(scores, "MatMul")
                 if number and product is not None:
                     scale = number if op == "Mul" else 1 / number
-                    q, keys = product.inputs
-                    return Pattern(q, keys, scale, inside=(scores, name))
-        product = self._makers.only(name, "MatMul")
-        if product is None:
-            return None
-        q, keys = product.inputs
-        return Pattern(q, keys, inside=(name,))
+                    return self._product(product, scale, (scores, name))
+        product = self.makers.only(name, "MatMul")
+        return None if product is None else self._product(product, 1.0, (name,))
 
-    def untransposed(self, keys: str) -> tuple[str, tuple[int, ...]] | None:
-        """k' as a tensor and the order of its axes that gives k; None if k' is not transposed."""
-        node, operator = self._makers.step(keys) or (None, None)
+    def _product(self, product: Node, scale: float, inside: tuple[str, ...]) -> Pattern:
+        """Q · K', of which either may be multiplied by a number first."""
+        names = []
+        for name in product.inputs:
+            node = self.makers.only(name, "Mul")
+            for other, factor in (node.inputs, node.inputs[::-1]) if node else ():
+                number = self.number(factor)
+                if number is not None:
+                    scale, inside, name = scale * number, (*inside, name), other
+                    break
+            names.append(name)
+        return Pattern(names[0], names[1], scale, inside=inside)
+
+    def untransposed(self, keys: str) -> Keys | None:
+        """What k' is the transpose of; None if it is not transposed."""
+        if self.makers.only(keys, "Reshape"):
+            return self._untransposed_flat(keys)
+        node, operator = self.makers.step(keys) or (None, None)
         if node is None or operator is None or operator.name != "Transpose":
             return None
         order = node.attrs.get("perm")
         if not isinstance(order, tuple) or len(order) < 2:
             return None
-        turned = (*order[:-2], order[-1], order[-2])
-        return node.inputs[0], tuple(int(k) for k in turned)
+        turned = tuple(int(k) for k in (*order[:-2], order[-1], order[-2]))
+        return Keys(node.inputs[0], turned, (keys,) if self.makers.only(keys, "Transpose") else ())
+
+    def _untransposed_flat(self, keys: str) -> Keys | None:
+        """k of any rank whose leading axes are joined, the others exchanged, and those parted."""
+        chain = [keys]
+        for op in ("Reshape", "Transpose", "Reshape"):
+            node = self.makers.only(chain[-1], op)
+            if node is None or (op == "Transpose" and node.attrs.get("perm") != (0, 2, 1)):
+                return None
+            chain.append(node.inputs[0])
+        parted, _, joined, source = chain
+        kind = self.types.get(source)
+        if kind is None or kind.shape is None or len(kind.shape) < 3:
+            return None
+        rank = len(kind.shape)
+        if not self._exchanges(source, kind.shape, joined, parted):
+            return None
+        return Keys(source, tuple(range(rank)), (keys, *chain[1:3]))
+
+    def _exchanges(self, source: str, shape: Shape, joined: str, parted: str) -> bool:
+        """Whether Reshapes join all but the last two axes of a tensor, and part them again."""
+        sizes = [self.types.get(name) for name in (joined, parted)]
+        if all(isinstance(d, int) for d in shape) and all(t and t.is_concrete for t in sizes):
+            return [t.sizes[-2:] for t in sizes if t] == [shape[-2:], shape[:-3:-1]] and (
+                sizes[1] is not None and sizes[1].sizes[:-2] == shape[:-2]
+            )
+        wanted = [self._sizes_of(name) for name in (joined, parted)]
+        rank = len(shape)
+        rows, columns = (source, rank - 2, rank - 1), (source, rank - 1, rank)
+        leading = (source, 0, rank - 2)
+        return wanted == [[-1, rows, columns], [leading, columns, rows]]
+
+    def _sizes_of(self, reshaped: str) -> list[int | tuple[str, int, int] | None]:
+        """What a Reshape's shape is joined of: numbers, and sizes of tensors from axis to axis."""
+        reshape = self.makers.only(reshaped, "Reshape")
+        join, _ = (reshape and self.makers.step(reshape.inputs[1])) or (None, None)
+        if join is None or join.op != "Concat":
+            return []
+        return [self._sizes(name) for name in join.inputs]
+
+    def _sizes(self, name: str) -> int | tuple[str, int, int] | None:
+        value = self.makers.graph.constants.get(name)
+        if value is not None and value.size == 1:
+            return int(value.reshape(()))
+        cut, _ = self.makers.step(name) or (None, None)
+        if cut is None or cut.op != "Slice" or len(cut.inputs) != 3:
+            return None
+        ends = [self.number(end) for end in cut.inputs[1:]]
+        shape, _ = self.makers.step(cut.inputs[0]) or (None, None)
+        if shape is None or shape.op != "Shape" or None in ends:
+            return None
+        kind = self.types.get(shape.inputs[0])
+        if kind is None or kind.rank is None or shape.attrs.get("start", 0) or "end" in shape.attrs:
+            return None
+        first, last = (int(end) for end in ends if end is not None)
+        start, stop, _ = slice(first, last).indices(kind.rank)
+        return shape.inputs[0], start, stop
 
 
 def fuse_attention(steps: Sequence[Step], graph: Graph) -> list[Step]:
     """MatMul, scale, mask, Softmax and MatMul as one ScaledProduct, where ranks allow it."""
     if not any(op.name == "Softmax" for _, op in steps):
         return list(steps)
-    finder, types = Finder(steps, graph), types_of(graph)
+    finder = Finder(steps, graph)
     inside: set[str] = set()
     made: dict[str, list[Step]] = {}
     for node, op in steps:
         found = finder.weights(node.inputs[0]) if op.name == "MatMul" else None
         keys = None if found is None else finder.untransposed(found.keys)
-        if found is None or keys is None or not _fits(found, keys[0], node.inputs[1], types):
+        if found is None or keys is None:
             continue
-        inside.update(found.inside)
+        if not _fits(found, keys.name, node.inputs[1], finder.types):
+            continue
+        inside.update((*found.inside, *keys.inside))
         made[node.outputs[0]] = _fused(node, found, keys)
     return [
         new
@@ -120,11 +198,11 @@ def fuse_attention(steps: Sequence[Step], graph: Graph) -> list[Step]:
     ]
 
 
-def _fused(node: Node, found: Pattern, keys: tuple[str, tuple[int, ...]]) -> list[Step]:
+def _fused(node: Node, found: Pattern, keys: Keys) -> list[Step]:
     """The steps instead of the last MatMul."""
     from lightrnn.ops.scaled_product import ScaledProduct
 
-    name, order = keys
+    name, order = keys.name, keys.order
     steps: list[Step] = []
     if order != tuple(range(len(order))):
         turn = Node(

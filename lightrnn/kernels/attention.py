@@ -11,6 +11,7 @@ from __future__ import annotations
 from lightrnn.kernels.copy import transpose_plane
 from lightrnn.kernels.gemm import FLOAT32, multiply, share
 from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.matvec import four_rows, one_row
 from lightrnn.kernels.simd import (
     at,
     broadcast,
@@ -84,27 +85,14 @@ def _dots(q, k, k_row, size, scores, n):
     """scores[j] = q · k[j] for n keys, four at a time."""
     j = 0
     while j + 4 <= n:
-        p0, p1 = at(k, j * k_row), at(k, (j + 1) * k_row)
-        p2, p3 = at(k, (j + 2) * k_row), at(k, (j + 3) * k_row)
-        a, b, c, d = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        for i in range(0, size, 16):
-            count = min(16, size - i)
-            x = load_some(q, i, count)
-            a = fma(x, load_some(p0, i, count), a)
-            b = fma(x, load_some(p1, i, count), b)
-            c = fma(x, load_some(p2, i, count), c)
-            d = fma(x, load_some(p3, i, count), d)
-        scores[j] = lanes_sum(a)
-        scores[j + 1] = lanes_sum(b)
-        scores[j + 2] = lanes_sum(c)
-        scores[j + 3] = lanes_sum(d)
+        s0, s1, s2, s3 = four_rows(at(k, j * k_row), k_row, q, size)
+        scores[j] = s0
+        scores[j + 1] = s1
+        scores[j + 2] = s2
+        scores[j + 3] = s3
         j += 4
     while j < n:
-        a = splat(0.0)
-        for i in range(0, size, 16):
-            count = min(16, size - i)
-            a = fma(load_some(q, i, count), load_some(k, j * k_row + i, count), a)
-        scores[j] = lanes_sum(a)
+        scores[j] = one_row(at(k, j * k_row), q, size)
         j += 1
 
 

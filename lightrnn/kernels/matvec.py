@@ -7,12 +7,12 @@ from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import at, f32, fma, lanes_sum, load, load_first, null, splat
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
 
-PANELS = TILES[TARGET][-2][1]
-_wide, _narrow = make_tile(1, PANELS, packed=False), make_tile(1, 1, packed=False)
+_WIDE, _HALF = (panels for _, panels in TILES[TARGET][-2:])
+_wide, _half, _narrow = (make_tile(1, panels, packed=False) for panels in (_WIDE, _HALF, 1))
 
 
 @inlined
-def _four(a, lda, x, k):
+def four_rows(a, lda, x, k):
     """The products of four rows with x."""
     s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     whole = k // 16 * 16
@@ -31,8 +31,8 @@ def _four(a, lda, x, k):
 
 
 @inlined
-def _one(a, x, k):
-    """The product of one row with x, summed as `_four` does."""
+def one_row(a, x, k):
+    """The product of one row with x, summed as `four_rows` does."""
     s = splat(0.0)
     whole = k // 16 * 16
     for i in range(0, whole, 16):
@@ -61,14 +61,14 @@ def matvec(a, x, init, c, batch, rows, k, lda, ldi, a_step, x_step, ith, nth):
         p, v, out = at(a, i * a_step), at(x, i * x_step), at(c, i * rows)
         start = moved(init, i * rows * ldi)
         while row + 4 <= end:
-            s0, s1, s2, s3 = _four(at(p, row * lda), lda, v, k)
+            s0, s1, s2, s3 = four_rows(at(p, row * lda), lda, v, k)
             out[row] = s0 + _start(start, row * ldi)
             out[row + 1] = s1 + _start(start, (row + 1) * ldi)
             out[row + 2] = s2 + _start(start, (row + 2) * ldi)
             out[row + 3] = s3 + _start(start, (row + 3) * ldi)
             row += 4
         while row < end:
-            out[row] = _one(at(p, row * lda), v, k) + _start(start, row * ldi)
+            out[row] = one_row(at(p, row * lda), v, k) + _start(start, row * ldi)
             row += 1
 
 
@@ -83,10 +83,13 @@ def vecmat(a, b, c, batch, k, n, a_step, b_step, ith, nth):
         i = item // panels
         j = (item - i * panels) * 16
         x, right, y = at(a, i * a_step), at(b, i * b_step + j), at(c, i * n + j)
-        if item + PANELS <= min((i + 1) * panels, last):
-            tail = min(16, n - j - 16 * (PANELS - 1))
-            _wide(x, 0, right, n, k, f32(0), 0, y, 0, tail)
-            item += PANELS
+        left = min((i + 1) * panels, last) - item
+        if left >= _WIDE:
+            _wide(x, 0, right, n, k, f32(0), 0, y, 0, min(16, n - j - 16 * (_WIDE - 1)))
+            item += _WIDE
+        elif left >= _HALF:
+            _half(x, 0, right, n, k, f32(0), 0, y, 0, min(16, n - j - 16 * (_HALF - 1)))
+            item += _HALF
         else:
             _narrow(x, 0, right, n, k, f32(0), 0, y, 0, min(16, n - j))
             item += 1
