@@ -14,6 +14,9 @@ from lightrnn.engine.plan import Plan
 from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.graph import BOOL, FLOAT32, Array, Graph, Node, TensorType
 from lightrnn.native import library
+from lightrnn.ops.scaled_product import ScaledProduct
+from tests.cuda_simulator import GpuEmitter
+from tests.kernels import run_lowered
 
 pytestmark = pytest.mark.native
 
@@ -220,4 +223,55 @@ def test_axes_that_only_seem_to_be_exchanged_stay(options: dict[str, Any]) -> No
     size = 6 if "cut" in options else 1
     graph = as_torch_writes_it(("N", "H", "T", 6), **options)
     arrays = feeds(graph, np.random.default_rng(1), N=1, H=size, L=4, T=6)
+    assert "attention" not in kernels(check(graph, arrays))
+
+
+def guarded(rank: int) -> Graph:
+    """A mask that is added, and weights that are NaN made 0: torch's safe softmax."""
+    graph = written_out(rank, mask="add", mask_shape=("N", "L", "T") if rank == 3 else ("L", "T"))
+    *nodes, context = graph.nodes
+    nodes += [
+        Node("IsNaN", ("p",), ("gone",)),
+        Node("Where", ("gone", "zero", "p"), ("safe",)),
+        Node("MatMul", ("safe", "v"), context.outputs, {}, "context"),
+    ]
+    constants = {**graph.constants, "zero": np.zeros((), np.float32)}
+    return Graph(graph.inputs, graph.outputs, tuple(nodes), constants)
+
+
+@pytest.mark.parametrize("rank", [3, 4])
+@pytest.mark.parametrize("steps", [1, 9, 40])
+def test_weights_that_are_not_a_number_count_as_none(rank: int, steps: int) -> None:
+    graph = guarded(rank)
+    q, k, v, mask = feeds(graph, np.random.default_rng(steps), N=2, H=3, L=steps, T=70)
+    assert "attention" in kernels(check(graph, [q, k, v, mask]))
+    mask[..., steps // 2, :] = -np.inf
+    mask[..., 0, 3] = -np.inf
+    check(graph, [q, k, v, mask])
+    q[0, ..., -1, 2] = np.nan
+    k[1, ..., 65, 1] = np.inf
+    check(graph, [q, k, v, mask])
+
+
+def test_a_gpu_counts_them_as_none_too() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, 1, n, 6)).astype(np.float32) for n in (5, 7, 7))
+    mask = np.where(rng.random((2, 1, 5, 7)) < 0.3, -np.inf, 0).astype(np.float32)
+    mask[0, 0, 1], q[1, 0, 3, 0] = -np.inf, np.nan
+    op = ScaledProduct(0.4, None, True)
+    with np.errstate(all="ignore"):
+        (wanted,) = op.evaluate(q, k, v, mask)
+        found = run_lowered(op, (q, k, v, mask), "cuda", emitter=GpuEmitter)
+    assert found is not None
+    assert found[0] is not None
+    assert not wanted[0, 0, 1].any()
+    assert not wanted[1, 0, 3].any()
+    np.testing.assert_allclose(found[0], wanted, rtol=0, atol=3e-6)
+
+
+def test_a_guard_against_other_numbers_stays() -> None:
+    graph = guarded(3)
+    constants = {**graph.constants, "zero": np.ones((), np.float32)}
+    graph = Graph(graph.inputs, graph.outputs, graph.nodes, constants)
+    arrays = feeds(graph, np.random.default_rng(0), N=2, H=1, L=3, T=7)
     assert "attention" not in kernels(check(graph, arrays))

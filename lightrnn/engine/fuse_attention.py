@@ -14,6 +14,7 @@ class Pattern(Record):
     """What softmax(MatMul(q, k') * scale, masked) is made of.
 
     keys: k' itself. mask: "" for none; with `fill` truth values, else numbers to add.
+    zeroed: whether weights that are NaN become 0.
     inside: outputs of the nodes that become one with the softmax.
     """
 
@@ -22,6 +23,7 @@ class Pattern(Record):
     scale: float = 1.0
     mask: str = ""
     fill: float | None = None
+    zeroed: bool = False
     inside: tuple[str, ...] = ()
 
 
@@ -47,13 +49,32 @@ class Finder:
 
     def weights(self, name: str) -> Pattern | None:
         """The pattern whose softmax makes a tensor."""
-        softmax = self.makers.only(name, "Softmax")
-        if softmax is None or softmax.attrs.get("axis", -1) != -1:
+        guard = self._guarded(name)
+        inner, readers = (name, 1) if guard is None else (guard.inputs[2], 2)
+        softmax = self.makers.only(inner, "Softmax", readers=readers)
+        if softmax is None or not self._is_last(softmax):
             return None
+        found = self._scores(softmax.inputs[0])
+        inside = (inner,) if guard is None else (inner, guard.inputs[0], name)
+        return found and replace(found, zeroed=guard is not None, inside=(*found.inside, *inside))
+
+    def _guarded(self, name: str) -> Node | None:
+        """Where(IsNaN(weights), 0, weights)."""
+        node = self.makers.only(name, "Where")
+        test = None if node is None else self.makers.only(node.inputs[0], "IsNaN")
+        if node is None or test is None or test.inputs[0] != node.inputs[2]:
+            return None
+        return node if self.number(node.inputs[1]) == 0 else None
+
+    def _is_last(self, softmax: Node) -> bool:
+        axis, kind = softmax.attrs.get("axis", -1), self.types.get(softmax.outputs[0])
+        return axis == -1 or (kind is not None and kind.rank is not None and axis == kind.rank - 1)
+
+    def _scores(self, name: str) -> Pattern | None:
         for masked in (self._replaced, self._added, self._plain):
-            found = masked(softmax.inputs[0])
+            found = masked(name)
             if found is not None:
-                return replace(found, inside=(*found.inside, name))
+                return found
         return None
 
     def _replaced(self, name: str) -> Pattern | None:
@@ -212,7 +233,7 @@ def _fused(node: Node, found: Pattern, keys: Keys) -> list[Step]:
         name = turn.outputs[0]
     inputs = (found.q, name, node.inputs[1], *([found.mask] if found.mask else []))
     fused = Node("ScaledProduct", inputs, node.outputs, {}, node.origin)
-    return [*steps, (fused, ScaledProduct(found.scale, found.fill))]
+    return [*steps, (fused, ScaledProduct(found.scale, found.fill, found.zeroed))]
 
 
 def _fits(found: Pattern, keys: str, values: str, types: Mapping[str, TensorType]) -> bool:

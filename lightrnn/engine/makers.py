@@ -26,10 +26,10 @@ class Makers:
         """The step that makes a tensor."""
         return self._makers.get(name)
 
-    def only(self, name: str, *ops: str) -> Node | None:
-        """The node, of one of these operators, that makes a tensor which nobody else reads."""
+    def only(self, name: str, *ops: str, readers: int = 1) -> Node | None:
+        """The node, of one of these operators, that makes a tensor with so many readers in all."""
         node, operator = self._makers.get(name, (None, None))
-        fits = operator is not None and operator.name in ops and self._readers[name] == 1
+        fits = operator is not None and operator.name in ops and self._readers[name] == readers
         return node if fits else None
 
 

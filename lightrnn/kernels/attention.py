@@ -18,6 +18,7 @@ from lightrnn.kernels.simd import (
     f32,
     first_lanes,
     fma,
+    is_nan,
     lanes_max,
     lanes_sum,
     load,
@@ -150,6 +151,15 @@ def _add_values(weights, v, v_row, y, v_size, n, keep):
 
 
 @inlined
+def _mean(v, total, least):
+    """v by the sum of its weights, `least` where that is 0."""
+    mean = v / select(total == splat(0.0), splat(least), total)
+    if least == _INFINITY:
+        mean = select(is_nan(total), splat(0.0), mean)
+    return mean
+
+
+@inlined
 def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size, scale, softcap,
                 replace, least):  # fmt: skip
     """One query over the keys [low, high); y is its row of the output."""
@@ -167,10 +177,9 @@ def _attend_one(q, k, k_row, v, v_row, mask, y, scores, low, high, size, v_size,
         top = new
         total = total * keep + _row_weights(scores, n, _steady(top))
         _add_values(scores, at(v, j * v_row), v_row, y, v_size, n, keep)
-    total = select(total == splat(0.0), splat(least), total)
     for c in range(0, v_size, 16):
         count = min(16, v_size - c)
-        store_some(y, c, load_some(y, c, count) / total, count)
+        store_some(y, c, _mean(load_some(y, c, count), total, least), count)
 
 
 @inlined
@@ -274,9 +283,9 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
         _add_value_tiles(at(v, j * v_row), v_row, weights, out, v_size, n, panels)
     for p in range(panels):
         total = load(totals, 16 * p)
-        total = select(total == splat(0.0), splat(least), total)
         for d in range(v_size):
-            store(out, d * QUERIES + 16 * p, load(out, d * QUERIES + 16 * p) / total)
+            v = load(out, d * QUERIES + 16 * p)
+            store(out, d * QUERIES + 16 * p, _mean(v, total, least))
     transpose_plane(out, 0, y, 0, rows, v_size, QUERIES, y_row)
 
 
@@ -292,8 +301,8 @@ def attention(
     q for each of k. mask: added to the scores, or if `replace` put in their place where it is not
     0; null for none. keys_end: keys from there on are masked. lengths: int64 [batch] or null.
     offset: the place of query 0 where there are no lengths. left, right: window sizes, -1 for none.
-    least: what the sum of a query without keys counts as: 1 gives zeros, 0 NaN. scratch: `parts`
-    pieces of `room` floats.
+    least: what the sum of a query without keys counts as: 1 gives zeros, 0 NaN, infinity zeros also
+    where that sum is NaN. scratch: `parts` pieces of `room` floats.
     """
     block = 1 if steps < FEW_QUERIES else QUERIES
     blocks = (steps + block - 1) // block

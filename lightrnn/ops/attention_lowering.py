@@ -28,8 +28,8 @@ class Scores(Record):
     """How scores are made of Q · K': the attributes of Attention that the kernel knows.
 
     left, right: window sizes, -1 for none. fill: where given, the mask's truth values say which
-    scores are replaced by it; otherwise which are kept. empty_rows: what a query without keys
-    gives, 0 or NaN.
+    scores are replaced by it; otherwise which are kept. total: what the sum of the weights of a
+    query without keys counts as: 1 gives zeros, 0 NaN; infinity zeros, also where it is NaN.
     """
 
     scale: float
@@ -38,7 +38,7 @@ class Scores(Record):
     left: int = -1
     right: int = -1
     fill: float | None = None
-    empty_rows: float = 0.0
+    total: float = 1.0
 
 
 def emit_attention(
@@ -71,7 +71,7 @@ def emit_attention(
         parts, room, batch, heads, heads // kv_heads, steps, size, v_size,
         total if mask is None else mask.shape[-1], before,
         scores.causal, scores.left, scores.right, scores.scale, scores.softcap,
-        scores.fill is not None, 1.0 if scores.empty_rows == 0 else 0.0,
+        scores.fill is not None, scores.total,
         *_steps(q, heads), *k_steps, *v_steps, *_steps(y, heads), *bias_steps,
         work=batch * heads * steps * total * (size + v_size),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,7 +34,7 @@ class ScaledProduct(Operator):
     """MatMul, Mul, masking, Softmax and MatMul with ONNX's broadcasting.
 
     scale multiplies Q · K'. mask: numbers to add to that, or with `fill` truth values: where they
-    hold, it is replaced.
+    hold, it is replaced. zeroed: whether weights that are NaN count as 0.
     """
 
     name = "ScaledProduct"
@@ -42,6 +43,7 @@ class ScaledProduct(Operator):
 
     scale: float = 1.0
     fill: float | None = None
+    zeroed: bool = False
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         (scores,) = MatMul().infer((given(inputs), _swapped(given(inputs, 1))))
@@ -55,7 +57,10 @@ class ScaledProduct(Operator):
             scores = scores + mask
         elif mask is not None:
             scores = np.where(mask, np.asarray(self.fill, scores.dtype), scores)
-        return MatMul().evaluate(*Softmax(-1).evaluate(scores), v)
+        (weights,) = Softmax(-1).evaluate(scores)
+        if self.zeroed:
+            weights = np.where(np.isnan(weights), np.zeros((), weights.dtype), weights)
+        return MatMul().evaluate(weights, v)
 
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
@@ -73,7 +78,7 @@ class ScaledProduct(Operator):
                 return False
         tensors = [None if x is None else _four_dimensional(x, rank) for x in (q, k, v, mask)]
         heads = q.shape[1] if rank == 4 else 1
-        scores = Scores(self.scale, fill=self.fill, empty_rows=float("nan"))
+        scores = Scores(self.scale, fill=self.fill, total=math.inf if self.zeroed else 0.0)
         return emit_attention(emit, tensors, [_four_dimensional(y, rank)], heads, heads, scores)
 
     def _rows(self, q: Operand, mask: Operand) -> tuple[int, ...]:

@@ -240,5 +240,8 @@ def attention(
         total = totals[row]
         if total == single(0.0):
             total = single(least)
-        target[row * y_row + i - row * v_size] = out[i] / total
+        mean = out[i] / total
+        if least == _INFINITY and total != total:
+            mean = single(0.0)
+        target[row * y_row + i - row * v_size] = mean
         i += threads()
