@@ -233,11 +233,17 @@ class Prepared:
         return self._store.get(sources, layout, pack)
 
     def live_after(self, split: int) -> list[str]:
-        """Tensors made before node `split` that nodes after it, or the caller, still need."""
+        """Tensors made before node `split` that nodes after it, or the caller, still need.
+
+        What follows is prepared anew from the graph, so those are needed that its nodes read.
+        """
         made = set(self.graph.inputs)
         for node, _ in self.nodes[:split]:
             made.update(o for o in node.outputs if o)
-        needed = [i for node, _ in self.nodes[split + 1 :] for i in node.inputs]
+        after = {*made, *self.nodes[split][0].outputs} - {""}
+        needed = [
+            i for node in self.graph.nodes if after.isdisjoint(node.outputs) for i in node.inputs
+        ]
         return [n for n in dict.fromkeys([*needed, *self.graph.outputs]) if n in made]
 
     def rest(
