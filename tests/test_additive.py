@@ -275,7 +275,8 @@ def test_attention_around_a_node_whose_shape_depends_on_values() -> None:
     nodes = [
         *nodes[:-1], Node("Add", ("p", "c"), ("s",)), Node("NonZero", ("k",), ("places",)),
         SUM[1], Node("MatMul", ("e", "v"), ("scores",)),
-        Node("ReduceMax", ("places",), ("last",), {"keepdims": 0}), Node("Cast", ("last",), ("f",), {"to": 1}),
+        Node("ReduceMax", ("places",), ("last",), {"keepdims": 0}),
+        Node("Cast", ("last",), ("f",), {"to": 1}),
         Node("Mul", ("scores", "f"), ("y",)),
     ]  # fmt: skip
     constants = {**constants, "v": np.ones((5, 1), np.float32)}
