@@ -100,3 +100,20 @@ def test_copies_are_copies(make: Callable[[], Array]) -> None:
         place[...] = 0
         fill(place, array)
         assert copied(place).tobytes() == array.tobytes()
+
+
+class Column:
+    """What is no array and can be made one, such as a data frame's column."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Array:
+        return self.values
+
+
+def test_other_containers_are_copied_too() -> None:
+    values = np.arange(700, dtype=np.float32)
+    place = np.zeros(700, np.float32)
+    filler(place)(Column(values))  # type: ignore[arg-type]
+    assert place.tobytes() == values.tobytes()

@@ -25,7 +25,7 @@ def is_kept(place: Array) -> bool:
 
 def fill(place: Array, array: Array) -> None:
     """place[...] = array, of one type and shape; `place` is contiguous."""
-    if array.flags.c_contiguous:
+    if type(array) is np.ndarray and array.flags.c_contiguous:
         place.data.cast("B")[:] = array.data.cast("B")
     else:
         place[...] = array
