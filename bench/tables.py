@@ -102,11 +102,12 @@ def steps(part: Part) -> str:
 def _busy(results: Sequence[Result]) -> Iterator[str]:
     lines = [
         [f"{r['op']} {r['hidden']}, {r['steps']} steps", str(r["threads"]),
-         f"{r['idle_p90_us']:.1f}", f"{r['busy_p90_us']:.1f}"]
+         f"{r['idle_p90_us']:.1f}", f"{r['busy_p50_us']:.1f}", f"{r['busy_p90_us']:.1f}"]
         for r in results if r["cell"] == "Busy"
     ]  # fmt: skip
     if lines:
-        yield table(("layer", "threads", "p90 idle, µs", "p90 beside a busy Python thread"), lines)
+        names = ("layer", "threads", "p90 idle, µs", "median beside a busy Python thread", "p90")
+        yield table(names, lines)
     for r in results:
         if r["cell"] == "New shape":
             yield f"\nA length not seen before costs the language identifier {r['more_ms']:.2f} ms."

@@ -137,7 +137,13 @@ def test_batches_in_fewer_bits_are_asked_where_there_is_amx(
 def everything() -> dict[str, Part]:
     """Every part, a few results each."""
     int8 = Layer("LSTM", 512, 1, 100, dtype="int8")
-    busy = {**to_json(LSTM), "cell": "Busy", "idle_p90_us": 10.0, "busy_p90_us": 31.0}
+    busy = {
+        **to_json(LSTM),
+        "cell": "Busy",
+        "idle_p90_us": 10.0,
+        "busy_p50_us": 9.0,
+        "busy_p90_us": 31.0,
+    }
     start = {"cell": "Start", "model": "LSTM", "runs": 3, "installed_bytes": 10**6}
     metric = {"cell": "Metric", "model": "m", "text": "words", "lines": 1000, "file_bytes": 5000}
     refused = {**to_json(LSTM), "engine": "torch", "refused": "RuntimeError: will not"}

@@ -18,25 +18,40 @@ from lightrnn.native import library
 QUICK, WAITED = 2e-4, 5.2e-3
 
 
+def keep(grip: Grip, seconds: float) -> int:
+    """Runs that keep the GIL before one tries to give it up."""
+    runs = 0
+    while grip.keeps:
+        grip.kept(seconds)
+        runs += 1
+    return runs
+
+
 def test_a_program_that_waits_twice_keeps_the_gil_and_tries_again() -> None:
     grip = Grip()
     for seconds in (QUICK, WAITED, QUICK, WAITED):
         grip.released(seconds)
         assert not grip.keeps
     grip.released(WAITED)
-    assert grip.keeps
-    runs = 0
-    while grip.keeps:
-        grip.kept()
-        runs += 1
-    assert runs == 64
+    assert keep(grip, QUICK) == 64
     grip.released(WAITED)
-    assert grip.keeps, "one more wait is enough: the thread is still there"
-    while grip.keeps:
-        grip.kept()
+    assert keep(grip, QUICK) == 64, "one more wait is enough: the thread is still there"
     grip.released(QUICK)
     grip.released(WAITED)
     assert not grip.keeps, "the thread was gone: it takes two again"
+
+
+def test_a_program_that_is_slow_by_itself_gives_it_up() -> None:
+    grip = Grip()
+    for _ in range(2):
+        grip.released(0.004)
+    keep(grip, 0.0039)
+    for _ in range(100):
+        grip.released(0.004)
+        assert not grip.keeps
+    for _ in range(2):
+        grip.released(0.004 + WAITED)
+    assert grip.keeps
 
 
 @pytest.mark.native

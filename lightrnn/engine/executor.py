@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
 
-HOLD = 8_000_000
-"""Work of a program that may keep the GIL beside a busy Python thread: some 500 µs."""
+HOLD = 32_000_000
+"""Work of a program that may keep the GIL beside a busy Python thread: some 2 ms."""
 
 
 @cache
@@ -146,11 +146,11 @@ class Executor:
         return self.run(body.plan(tuple(a.shape for a in arrays)), arrays)
 
     def _run_long(self, call: NativeCall) -> None:
+        start = perf_counter()
         if call.grip.keeps:
             self._short(call.args)
-            call.grip.kept()
+            call.grip.kept(perf_counter() - start)
             return
-        start = perf_counter()
         if self._threads == 1 or call.work < TEAM:
             self._long(call.args)
             if call.work < HOLD:
