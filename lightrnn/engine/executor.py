@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
 
-HOLD = 32_000_000
+HOLD = 64_000_000
 """Work of a program that may keep the GIL beside a busy Python thread: some 2 ms."""
 
 
