@@ -14,6 +14,7 @@ from lightrnn.graph import FLOAT32, Array, Dim, Shape, TensorType
 from lightrnn.ops.arguments import given, inferred, same_dtype
 from lightrnn.ops.broadcast import broadcast_dim, broadcast_shape
 from lightrnn.ops.copying import collapse, emit_copy, row_major
+from lightrnn.ops.linear import emit_single
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import padded, panels
 from lightrnn.ops.registry import Case, Operator, Types, operator
@@ -123,6 +124,10 @@ class Einsum(Operator):
 
         yield case("bqd,bkd->bqk", (2, 3, 5), (2, 17, 5))
         yield case("bqk,bkd->bqd", (2, 3, 17), (2, 17, 5))
+        yield case("bh,blh->bl", (3, 20), (3, 7, 20))
+        yield case("bl,blh->bh", (3, 7), (3, 7, 70))
+        yield case("nqd,nkd->nqk", (2, 1, 5), (2, 17, 5))
+        yield case("lbh,bh->bl", (7, 3, 20), (3, 20))
         yield case("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 7, 5))
         yield case("bqhd,bkhd->bhqk", (2, 4, 3, 5), (2, 7, 3, 5))
         yield case("bhqk,bkhd->bqhd", (2, 3, 4, 7), (2, 7, 3, 5))
@@ -200,19 +205,27 @@ class _Product(Record):
         """Bring a and b into order, multiply, and bring the product into c's order."""
         batch, m, k, n = (self._size(x) for x in (self.batch, self.m, self.k, self.n))
         left = self._ordered(emit, a, self.a_axes, self.batch + self.m + self.k)
-        right = self._packed(emit, b, batch, k, n)
         order = self.batch + self.m + self.n
         straight = self._in_order(self.c_axes, order)
-        product = c if straight else Operand(c.name, c.type, emit.scratch(batch * m * n * 4))
-        emit.call(
-            "gemm", left, right, None, product if straight else product.ref, batch, m, n, k, k, 0,
-            n, m * k, k * padded(n), 0, m * n, 0, None, work=batch * m * n * k,
-        )  # fmt: skip
+        product: Operand | Ref = c if straight else emit.scratch(batch * m * n * 4)
+        if b.value is None and emit.target == "cpu" and self._is_single(self.m, self.n):
+            right, transposed = self._right(emit, b)
+            emit_single(
+                emit, left, right, product, batch, m, k, n, a_step=m * k, transposed=transposed
+            )
+        else:
+            packed = self._packed(emit, b, batch, k, n)
+            emit.call(
+                "gemm", left, packed, None, product, batch, m, n, k, k, 0, n, m * k, k * padded(n),
+                0, m * n, 0, None, work=batch * m * n * k,
+            )  # fmt: skip
         if not straight:
             sizes = [self.sizes[x] for x in order]
-            emit_copy(
-                emit, product.ref, c, sizes, row_major(sizes), self._strides(self.c_axes, order)
-            )
+            emit_copy(emit, product, c, sizes, row_major(sizes), self._strides(self.c_axes, order))
+
+    def _is_single(self, *sides: str) -> bool:
+        """Whether a side is one row or column in each product, whatever the batch."""
+        return any(not side or (bool(self.batch) and self._size(side) == 1) for side in sides)
 
     def _in_order(self, axes: str, wanted: str) -> bool:
         sizes = [self.sizes[x] for x in wanted]
@@ -230,6 +243,12 @@ class _Product(Record):
         emit_copy(emit, source, copy, sizes, self._strides(axes, wanted), row_major(sizes))
         return copy.ref
 
+    def _right(self, emit: Emitter, b: Operand) -> tuple[Operand | Ref, bool]:
+        """b as [batch, k, n], or as [batch, n, k] if that is its order; and whether it is."""
+        if self._in_order(self.b_axes, self.batch + self.n + self.k):
+            return b, True
+        return self._ordered(emit, b, self.b_axes, self.batch + self.k + self.n), False
+
     def _packed(self, emit: Emitter, b: Operand, batch: int, k: int, n: int) -> Ref:
         """b as panels: [batch, ceil(n / 16), k, 16]."""
         order = self.batch + self.k + self.n
@@ -240,9 +259,7 @@ class _Product(Record):
                 return panels(np.transpose(value, axes).reshape(batch, k, n))
 
             return emit.packed((b,), ("einsum panels", tuple(axes), batch, k, n), pack)
-        swapped = self.batch + self.n + self.k
-        transposed = self._in_order(self.b_axes, swapped)
-        right = b if transposed else self._ordered(emit, b, self.b_axes, order)
+        right, transposed = self._right(emit, b)
         packed = emit.scratch(batch * k * padded(n) * 4)
         row, column = (1, k) if transposed else (n, 1)
         emit.call("pack_panels", right, packed, batch, k, n, row, column, k * n, work=batch * k * n)

@@ -69,12 +69,7 @@ def emit_gemm(
     if b.value is None and not shared_b and init is None and 1 in (m, n) and emit.target == "cpu":
         assert scale == 1.0
         a_step = 0 if shared_a else m * k
-        if n == 1:
-            emit.call("matvec", a, b, None, c, batch, m, k, k, 0, a_step, k, work=batch * m * k)
-        elif transposed:
-            emit.call("matvec", b, a, None, c, batch, n, k, k, 0, n * k, a_step, work=batch * n * k)
-        else:
-            emit.call("vecmat", a, b, c, batch, k, n, a_step, k * n, work=batch * k * n)
+        emit_single(emit, a, b, c, batch, m, k, n, a_step=a_step, transposed=transposed)
         return
     if b.value is not None:
 
@@ -129,6 +124,32 @@ def _lower_product(
     else:
         return False
     return True
+
+
+def emit_single(
+    emit: Emitter,
+    a: Operand | Ref,
+    b: Operand | Ref,
+    c: Operand | Ref,
+    batch: int,
+    m: int,
+    k: int,
+    n: int,
+    *,
+    a_step: int,
+    transposed: bool,
+) -> None:
+    """c [batch, m, n] = a · b as they lie, for m or n of 1 on a CPU.
+
+    b: [batch, k, n], or [batch, n, k] if transposed. a_step: elements between matrices of a.
+    """
+    work = batch * m * k * n
+    if n == 1:
+        emit.call("matvec", a, b, None, c, batch, m, k, k, 0, a_step, k, work=work)
+    elif transposed:
+        emit.call("matvec", b, a, None, c, batch, n, k, k, 0, n * k, a_step, work=work)
+    else:
+        emit.call("vecmat", a, b, c, batch, k, n, a_step, k * n, work=work)
 
 
 @operator("MatMul", inputs="A B", outputs="Y")
