@@ -161,6 +161,15 @@ def test_other_patterns_stay_as_they_are(options: dict[str, Any]) -> None:
     assert "attention" not in kernels(check(graph, feeds(graph, rng, N=2, H=3, L=4, T=7)))
 
 
+def test_a_number_that_adds_an_axis_is_no_scale() -> None:
+    graph = written_out(3)
+    constants = {**graph.constants, "c": np.full((1, 1, 1, 1), 0.3, np.float32)}
+    graph = Graph(graph.inputs, {"y": TensorType(FLOAT32, (None,) * 4)}, graph.nodes, constants)
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in ((1, 3, 6), (1, 7, 6), (1, 7, 5)))
+    assert "attention" not in kernels(check(graph, [q, k, v]))
+
+
 def test_batches_that_broadcast_give_what_the_nodes_would() -> None:
     graph = written_out(3)
     rng = np.random.default_rng(5)

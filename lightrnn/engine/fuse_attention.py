@@ -43,9 +43,10 @@ class Finder:
         self.types = types_of(graph)
 
     def number(self, name: str) -> float | None:
-        """The value of a constant of one element."""
+        """The value of a constant of one element that adds no axis to what it meets."""
         value = self.makers.graph.constants.get(name)
-        return float(value.reshape(())) if value is not None and value.size == 1 else None
+        fits = value is not None and value.size == 1 and value.ndim < 2
+        return float(value.reshape(())) if value is not None and fits else None
 
     def weights(self, name: str) -> Pattern | None:
         """The pattern whose softmax makes a tensor."""
