@@ -107,6 +107,9 @@ SCORES: dict[str, tuple[list[Node], dict[str, Array]]] = {
     "a product": (
         [Node("MatMul", ("e", "v"), ("y",))], {"v": np.ones((8, 1), np.float32)},
     ),
+    "a product with a vector": (
+        [Node("MatMul", ("e", "v"), ("y",))], {"v": np.ones(8, np.float32)},
+    ),
     "a product and a bias": (
         [Node("MatMul", ("e", "v"), ("p",)), Node("Add", ("c", "p"), ("y",))],
         {"v": np.ones((8, 1), np.float32), "c": np.array([0.5], np.float32)},

@@ -24,7 +24,8 @@ def fuse_additive(steps: Sequence[Step], graph: Graph) -> list[Step]:
             found = _reduced(node, makers, types)
             keepdims = op.keepdims
         else:
-            found, keepdims = _multiplied(node, op.name, makers), 1
+            found = _multiplied(node, op.name, makers)
+            keepdims = 1 if found is None else makers.graph.constants[node.inputs[1]].ndim - 1
         total = None if found is None else makers.only(found[0], "Add")
         if found is not None and total is not None:
             _, gone, rest = found
@@ -42,11 +43,13 @@ Found = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 def _multiplied(node: Node, op: str, makers: Makers) -> Found | None:
-    """A product of tanh with one constant column."""
+    """A product of tanh with one constant column, or with a constant vector."""
     if op not in ("MatMul", "Linear"):
         return None
     column = makers.graph.constants.get(node.inputs[1])
-    if column is None or column.ndim != 2 or column.shape[1] != 1 or column.dtype != FLOAT32:
+    if column is None or column.dtype != FLOAT32 or not column.ndim:
+        return None
+    if column.shape[1:] not in ((), (1,)):
         return None
     tanh = makers.only(node.inputs[0], "Tanh")
     return None if tanh is None else (tanh.inputs[0], tanh.outputs, node.inputs[1:])

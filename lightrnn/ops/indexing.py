@@ -86,7 +86,7 @@ class Gather(Operator):
         if out is None or out.size == 0:
             return True
         start = (index % size) * strides[axis]
-        if all(d == 1 for d in data.shape[:axis]):
+        if size == 1 or all(d == 1 for d in data.shape[:axis]):
             emit_view(emit, data, out, start)
         else:
             shape = (prod(data.shape[:axis]), strides[axis])
@@ -103,6 +103,7 @@ class Gather(Operator):
         yield Case("one of many", (floats(rng, 3, 4, 5), np.array(-2, np.int64)), {"axis": 1})
         yield Case("one row", (table, np.array(2, np.int64)))
         yield Case("one row, kept", (table, longs(10)))
+        yield Case("the only one", (floats(rng, 3, 1, 5), np.array(-1, np.int64)), {"axis": 1})
         yield Case("from a vector", (longs(5, 6, 7), np.array(1, np.int64)))
         yield Case("int32", (table, rng.integers(0, 11, 4).astype(np.int32)))
         yield Case("no indices", (table, longs()))
