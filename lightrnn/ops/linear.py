@@ -8,29 +8,12 @@ from math import prod
 import numpy as np
 
 from lightrnn.errors import GraphError
-from lightrnn.graph import FLOAT32, Array, Dim, TensorType
+from lightrnn.graph import FLOAT32, Array, TensorType
 from lightrnn.ops.arguments import same_size
+from lightrnn.ops.broadcast import broadcast_shape
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import LARGEST, padded, room_bytes, weight_kind, weight_panels
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
-
-
-def broadcast_dim(a: Dim, b: Dim) -> Dim:
-    """The size that two sizes broadcast to; None where that is not known."""
-    if b in (a, 1):
-        return a
-    if a == 1:
-        return b
-    if isinstance(a, int) and isinstance(b, int):
-        raise GraphError(f"sizes {a} and {b} do not broadcast")
-    return a if isinstance(a, int) else b if isinstance(b, int) else None
-
-
-def batch_shape(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """The broadcast of two shapes of any rank."""
-    rank = max(len(a), len(b))
-    wide_a, wide_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
-    return tuple(broadcast_dim(x, y) for x, y in zip(wide_a, wide_b, strict=True))
 
 
 def emit_gemm(
@@ -172,7 +155,7 @@ class MatMul(Operator):
         left = a.shape if len(a.shape) > 1 else (1, *a.shape)
         right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
         same_size(left[-1], right[-2], "inner sizes")
-        shape = batch_shape(left[:-2], right[:-2])
+        shape = broadcast_shape((left[:-2], right[:-2])) or ()
         if len(a.shape) > 1:
             shape += (left[-2],)
         if len(b.shape) > 1:
