@@ -154,6 +154,10 @@ class Prepared:
             from lightrnn.engine.fuse_additive import fuse_additive
 
             steps = fuse_additive(steps, self.graph)
+        if {"Mul", "ReduceSum"} <= {op.name for _, op in steps}:
+            from lightrnn.engine.fuse_weighted_sum import fuse_weighted_sum
+
+            steps = fuse_weighted_sum(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = steps
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}

@@ -1,0 +1,97 @@
+"""Rows weighted and summed, as attention pools them: what Mul and ReduceSum would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from lightrnn.engine.executor import Executor
+from lightrnn.engine.interpret import evaluate
+from lightrnn.engine.plan import Plan
+from lightrnn.engine.prepare import PackedStore, prepare
+from lightrnn.graph import FLOAT32, Array, Graph, Node, Shape, TensorType
+from lightrnn.native import library
+from lightrnn.ops.weighted_sum import WeightedSum
+from tests.cuda_simulator import GpuEmitter
+from tests.kernels import BACKENDS, run_lowered
+
+pytestmark = pytest.mark.native
+
+SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((3, 7, 1), (3, 7, 20)), ((3, 300, 1), (3, 300, 150)), ((7, 1), (7, 33)),
+    ((2, 3, 5, 1), (2, 3, 5, 4)), ((1, 7, 1), (3, 7, 20)), ((3, 1, 1), (3, 7, 20)),
+    ((3, 7, 1), (3, 1, 20)), ((3, 7, 1), (3, 7, 1)), ((0, 7, 1), (0, 7, 5)),
+]  # fmt: skip
+
+
+def drawn(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("w", "x"), SHAPES, ids=str)
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_sums_are_those_of_float64(w: tuple[int, ...], x: tuple[int, ...], keepdims: int) -> None:
+    rng = np.random.default_rng(0)
+    inputs, op = (drawn(rng, *w), drawn(rng, *x)), WeightedSum(keepdims)
+    wanted = (inputs[0].astype(np.float64) * inputs[1]).sum(-2, keepdims=bool(keepdims))
+    found = [op.evaluate(*inputs)[0]]
+    for backend in BACKENDS:
+        outputs = run_lowered(op, inputs, backend)
+        assert outputs is not None
+        found += [one for one in outputs if one is not None]
+    gpu = run_lowered(op, inputs, "cuda", emitter=GpuEmitter)
+    assert gpu is not None
+    found += [one for one in gpu if one is not None]
+    assert len(found) == 4
+    for one in found:
+        assert one.shape == wanted.shape
+        np.testing.assert_allclose(one, wanted, rtol=1e-6, atol=1e-5)
+
+
+def pooled(w: Shape, x: Shape, axis: int, *, swap: bool = False, also: Sequence[str] = ()) -> Graph:
+    kinds = {"w": TensorType(FLOAT32, w), "x": TensorType(FLOAT32, x)}
+    nodes = (
+        Node("Mul", ("x", "w") if swap else ("w", "x"), ("p",)),
+        Node("ReduceSum", ("p", "axis"), ("y",), {"keepdims": 0}),
+    )
+    outputs = {name: TensorType(FLOAT32, None) for name in ("y", *also)}
+    return Graph(kinds, outputs, nodes, {"axis": np.array([axis])})
+
+
+def run(graph: Graph, arrays: Sequence[Array]) -> Plan:
+    kernels = library.load()
+    assert kernels is not None
+    plan = prepare(graph, tuple(graph.outputs), PackedStore()).plan(tuple(a.shape for a in arrays))
+    wanted = evaluate(graph, dict(zip(graph.inputs, arrays, strict=True)))
+    for found, name in zip(Executor(kernels, 1).run(plan, arrays), graph.outputs, strict=True):
+        assert found.shape == wanted[name].shape
+        np.testing.assert_allclose(found, wanted[name], rtol=1e-6, atol=1e-5)
+    return plan
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("axis", [1, -2])
+def test_pooled_rows_are_one_product(swap: bool, axis: int) -> None:
+    rng = np.random.default_rng(1)
+    graph = pooled(("n", None, 1), ("n", "t", 20), axis, swap=swap)
+    plan = run(graph, [drawn(rng, 3, 7, 1), drawn(rng, 3, 7, 20)])
+    assert [i.kernel for i in plan.instructions] == ["vecmat"]
+    run(graph, [drawn(rng, 3, 1, 1), drawn(rng, 3, 7, 20)])
+
+
+OTHERS = {
+    "the product is an output": (pooled(("n", "t", 1), ("n", "t", 20), 1, also=("p",)), (3, 7, 1)),
+    "over the last axis": (pooled(("n", "t", 1), ("n", "t", 20), 2), (3, 7, 1)),
+    "a weight for each element": (pooled(("n", "t", 20), ("n", "t", 20), 1), (3, 7, 20)),
+    "weights of unknown number": (pooled(("n", "t", None), ("n", "t", 20), 1), (3, 7, 1)),
+    "of another rank": (pooled(("t", 1), ("n", "t", 20), 1), (7, 1)),
+}
+
+
+@pytest.mark.parametrize(("graph", "shape"), OTHERS.values(), ids=list(OTHERS))
+def test_other_products_stay_as_they_are(graph: Graph, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    plan = run(graph, [drawn(rng, *shape), drawn(rng, 3, 7, 20)])
+    assert "vecmat" not in [i.kernel for i in plan.instructions]
