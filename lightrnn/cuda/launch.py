@@ -27,7 +27,7 @@ def _symbols() -> dict[str, Symbol]:
         ),
         "gemm": ("pack_panels",),
         "reduce": ("reduce_whole", "arg_reduce", "layer_norm"),
-        "additive": ("additive_scores",),
+        "scores": ("additive_scores", "row_dots"),
         "crf": ("viterbi",),
         "rotary": ("rotate",),
     }  # fmt: skip
@@ -155,6 +155,7 @@ _RULES: dict[str, Rule] = {
     "additive_scores": lambda a, tail, gpu: _rows(
         "additive_scores", prod(tail[: a["rank"]]), a["size"], gpu
     ),
+    "row_dots": lambda a, tail, gpu: _rows("row_dots", prod(tail[: a["rank"]]), a["size"], gpu),
     "viterbi": lambda a, tail, gpu: _rows("viterbi", a["batch"], a["labels"], gpu),
     "rotate": _by(lambda a, tail: a["rows"] * a["heads"] * (a["size"] - a["half"]), "rotate"),
     "attention": _attention,

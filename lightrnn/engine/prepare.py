@@ -155,9 +155,9 @@ class Prepared:
 
             steps = fuse_additive(steps, self.graph)
         if {"Mul", "ReduceSum"} <= {op.name for _, op in steps}:
-            from lightrnn.engine.fuse_weighted_sum import fuse_weighted_sum
+            from lightrnn.engine.fuse_sums import fuse_sums
 
-            steps = fuse_weighted_sum(steps, self.graph)
+            steps = fuse_sums(steps, self.graph)
         self.nodes: list[tuple[Node, Operator]] = steps
         self.plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._decided: dict[tuple[bool, ...], Prepared] = {}

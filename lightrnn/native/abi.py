@@ -238,8 +238,9 @@ KERNELS = _Kernels(
             " q_batch q_head q_row k_batch k_head k_row v_batch v_head v_row"
             " y_batch y_head y_row mask_batch mask_head mask_row",
         },
-        "additive": {
+        "scores": {
             "additive_scores": "a:f32 b:f32 v:f32 y:f32 size start:float rank shape:tail",
+            "row_dots": "a:f32 b:f32 y:f32 size rank shape:tail",
         },
         "crf": {
             "viterbi": "x:f32 transitions:f32 start:f32 end:f32 lengths:i32 tags:i64 score:f32"
