@@ -6,8 +6,6 @@ thread is made to let go, 5 ms as Python is set up: many times what a program of
 
 from __future__ import annotations
 
-from math import inf
-
 WAIT = 0.003
 """Seconds beyond its own time after which a run has waited for the GIL."""
 _WAITS = 2
@@ -23,21 +21,20 @@ class Grip:
 
     def __init__(self) -> None:
         self._waited = self._left = 0
-        self._own = inf
-        """Seconds of the quickest run that kept the GIL; taken as none while there was no such."""
+        self._own = 0.0
+        """Seconds of the quickest run that kept the GIL, 0 while there was none."""
         self.keeps = False
         """Whether the next run should keep the GIL."""
 
     def released(self, seconds: float) -> None:
         """Take note of a run that gave up the GIL."""
-        own = 0.0 if self._own == inf else self._own
-        self._waited = self._waited + 1 if seconds > own + WAIT else 0
+        self._waited = self._waited + 1 if seconds > self._own + WAIT else 0
         if self._waited >= _WAITS:
             self.keeps, self._left = True, _KEPT
 
     def kept(self, seconds: float) -> None:
         """Take note of a run that kept it. One that gives it up decides after the last of them."""
-        self._own = min(self._own, seconds)
+        self._own = min(self._own or seconds, seconds)
         self._left -= 1
         if self._left <= 0:
             self.keeps, self._waited = False, _WAITS - 1

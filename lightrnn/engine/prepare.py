@@ -142,7 +142,9 @@ class Prepared:
 
             steps, added = fuse_embedding(steps, self.graph)
             self._add_constants(added)
-        steps = fuse_transpose(fuse_bias(steps, self.graph), self.graph)
+        steps = fuse_bias(steps, self.graph)
+        if any(node.op == "Transpose" for node in self.graph.nodes):
+            steps = fuse_transpose(steps, self.graph)
         if any(node.op == "Concat" for node in self.graph.nodes):
             from lightrnn.engine.split_concat import split_concat
 

@@ -40,46 +40,45 @@ def _dot(a, b, size):
     return lanes_sum((s0 + s1) + (s2 + s3))
 
 
+@inlined
+def _scores(rank, shape):
+    """How many scores there are: the elements of the axes that are not summed over."""
+    total = 1
+    for k in range(rank):
+        total *= shape[k]
+    return total
+
+
+@inlined
+def _run(item, last, a, b, size, rank, shape):
+    """(end, p, p_step, q, q_step): scores [item, end) are of rows p and q on, steps apart."""
+    line = item // shape[rank - 1]
+    i = item - line * shape[rank - 1]
+    end = min(item - i + shape[rank - 1], last)
+    p_step, q_step = shape[2 * rank - 1] * size, shape[3 * rank - 1] * size
+    p = at(a, row_start(line, rank, shape, 0) * size + i * p_step)
+    q = at(b, row_start(line, rank, shape, 1) * size + i * q_step)
+    return end, p, p_step, q, q_step
+
+
 def additive_scores(a, b, v, y, size, start, rank, shape, ith, nth):
     """y = start + sum of v * tanh(a + b) over the last axis, of `size` elements.
 
     shape: the other axes, as `broadcasting` describes them, with strides in rows of `size`.
     """
-    count = shape[rank - 1]
-    a_step, b_step = shape[2 * rank - 1] * size, shape[3 * rank - 1] * size
-    lines = 1
-    for k in range(rank - 1):
-        lines *= shape[k]
-    item, last = share(lines * count, ith, nth)
-    while item < last:
-        line = item // count
-        i = item - line * count
-        end = min(count, i + last - item)
-        p = at(a, row_start(line, rank, shape, 0) * size)
-        q = at(b, row_start(line, rank, shape, 1) * size)
-        out = at(y, line * count)
-        item += end - i
-        while i < end:
-            out[i] = start + _score(at(p, i * a_step), at(q, i * b_step), v, size)
-            i += 1
+    first, last = share(_scores(rank, shape), ith, nth)
+    while first < last:
+        end, p, p_step, q, q_step = _run(first, last, a, b, size, rank, shape)
+        for k in range(end - first):
+            y[first + k] = start + _score(at(p, k * p_step), at(q, k * q_step), v, size)
+        first = end
 
 
 def row_dots(a, b, y, size, rank, shape, ith, nth):
     """y = sum of a * b over the last axis, of `size` elements. shape: as of additive_scores."""
-    count = shape[rank - 1]
-    a_step, b_step = shape[2 * rank - 1] * size, shape[3 * rank - 1] * size
-    lines = 1
-    for k in range(rank - 1):
-        lines *= shape[k]
-    item, last = share(lines * count, ith, nth)
-    while item < last:
-        line = item // count
-        i = item - line * count
-        end = min(count, i + last - item)
-        p = at(a, row_start(line, rank, shape, 0) * size)
-        q = at(b, row_start(line, rank, shape, 1) * size)
-        out = at(y, line * count)
-        item += end - i
-        while i < end:
-            out[i] = _dot(at(p, i * a_step), at(q, i * b_step), size)
-            i += 1
+    first, last = share(_scores(rank, shape), ith, nth)
+    while first < last:
+        end, p, p_step, q, q_step = _run(first, last, a, b, size, rank, shape)
+        for k in range(end - first):
+            y[first + k] = _dot(at(p, k * p_step), at(q, k * q_step), size)
+        first = end

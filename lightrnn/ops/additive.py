@@ -14,6 +14,7 @@ from lightrnn.ops.elementwise import Add
 from lightrnn.ops.linear import emit_gemm
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.neural import Tanh
+from lightrnn.ops.reduction import without
 from lightrnn.ops.registry import Operator, Slots, Types
 
 
@@ -37,7 +38,8 @@ class AdditiveScores(Operator):
             return (TensorType(total.dtype, None),)
         if v is not None:
             same_size(total.shape[-1], prod(v.sizes), "sizes of A + B and v")
-        return (TensorType(total.dtype, (*total.shape[:-1], *([1] if self.keepdims else []))),)
+        shape = without(total.shape, [len(total.shape) - 1], bool(self.keepdims))
+        return (TensorType(total.dtype, shape),)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         (y,) = Tanh().evaluate(*Add().evaluate(*inputs[:2]))

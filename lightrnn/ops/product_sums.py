@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,17 +15,14 @@ from lightrnn.ops.broadcast import walk
 from lightrnn.ops.elementwise import Mul
 from lightrnn.ops.linear import emit_gemm
 from lightrnn.ops.lowering import Emitter, Operand
+from lightrnn.ops.reduction import without
 from lightrnn.ops.registry import Operator, Slots, Types
 
 
-class WeightedSum(Operator):
-    """The sum over T of W * X for W [..., T, 1] and X [..., T, D]; the other axes broadcast.
+class _ProductSum(Operator):
+    """The sum of A * B over one axis. keepdims: whether that axis stays, of size 1."""
 
-    keepdims: whether the axis of T stays, of size 1.
-    """
-
-    name = "WeightedSum"
-    inputs = Slots.parse("W X")
+    axis: ClassVar[int]
     outputs = Slots.parse("Y")
 
     keepdims: int = 1
@@ -33,12 +31,21 @@ class WeightedSum(Operator):
         (product,) = Mul().infer(inputs)
         if not product.shape:
             return (TensorType(product.dtype, None),)
-        kept = (1,) if self.keepdims else ()
-        return (TensorType(product.dtype, (*product.shape[:-2], *kept, product.shape[-1])),)
+        summed = len(product.shape) + self.axis
+        shape = without(product.shape, [summed], bool(self.keepdims))
+        return (TensorType(product.dtype, shape),)
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
         (product,) = Mul().evaluate(*inputs)
-        return (np.sum(product, axis=-2, dtype=product.dtype, keepdims=bool(self.keepdims)),)
+        return (np.sum(product, axis=self.axis, dtype=product.dtype, keepdims=bool(self.keepdims)),)
+
+
+class WeightedSum(_ProductSum):
+    """The sum over T of W * X for W [..., T, 1] and X [..., T, D]; the other axes broadcast."""
+
+    name = "WeightedSum"
+    inputs = Slots.parse("W X")
+    axis = -2
 
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
@@ -58,24 +65,12 @@ class WeightedSum(Operator):
         return True
 
 
-class RowDots(Operator):
-    """The sum of A * B over their last axis; the others broadcast. keepdims: as of ReduceSum."""
+class RowDots(_ProductSum):
+    """The sum of A * B over their last axis; the others broadcast."""
 
     name = "RowDots"
     inputs = Slots.parse("A B")
-    outputs = Slots.parse("Y")
-
-    keepdims: int = 1
-
-    def infer(self, inputs: Types) -> tuple[TensorType, ...]:
-        (product,) = Mul().infer(inputs)
-        if not product.shape:
-            return (TensorType(product.dtype, None),)
-        return (TensorType(product.dtype, (*product.shape[:-1], *([1] if self.keepdims else []))),)
-
-    def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
-        (product,) = Mul().evaluate(*inputs)
-        return (np.sum(product, axis=-1, dtype=product.dtype, keepdims=bool(self.keepdims)),)
+    axis = -1
 
     def lower(
         self, emit: Emitter, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None]
