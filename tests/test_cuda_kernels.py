@@ -125,9 +125,9 @@ def run_rnn(xw: Array, r: Array, h0: Array, kind: int, ends: tuple[int, ...]) ->
     y_h, sync, status = np.full(hidden, np.nan, np.float32), new_sync(), np.zeros(2, np.int64)
     for start, end in zip((0, *ends[:-1]), ends, strict=True):
         run_kernel(
-            "rnn", kind, xw[start:end].copy(), aligned(r), None, h0, y, y_h, h, None, sync, status,
-            0, end - start, start, total, 1, hidden, 1, 0, 0.0, hidden, hidden, hidden, hidden,
-            hidden, *TANH, gpu=Gpu(5, 96 * 1024, threads=4),
+            "rnn", kind, xw[start:end].copy(), aligned(r), None, h0, y, y_h, h, *[None] * 5, sync,
+            status, 0, end - start, start, total, 16, 0, 1, hidden, 1, 0, 0.0, hidden, hidden,
+            hidden, hidden, hidden, *TANH, gpu=Gpu(5, 96 * 1024, threads=4),
         )  # fmt: skip
     np.testing.assert_array_equal(y[-1], y_h)
     return y
@@ -153,8 +153,8 @@ def test_a_bad_length_is_reported() -> None:
     y = np.zeros((3, 2, 4), np.float32)
     run_kernel(
         "rnn", 0, np.zeros((3, 2, 16), np.float32), aligned(np.zeros((4, 16), np.float32)),
-        np.array([3, 4], np.int32), None, y, None, np.zeros((2, 2, 16), np.float32), None,
-        new_sync(), status, 17, 3, 0, 3, 2, 4, 1, 0, 0.0, 8, 4, 4, 4, 4, *TANH,
+        np.array([3, 4], np.int32), None, y, None, np.zeros((2, 2, 16), np.float32),
+        *[None] * 5, new_sync(), status, 17, 3, 0, 3, 32, 0, 2, 4, 1, 0, 0.0, 8, 4, 4, 4, 4, *TANH,
     )  # fmt: skip
     assert status.tolist() == [abi.BAD_INDEX, 17]
 
@@ -179,7 +179,7 @@ def test_products(key: str, stored: str) -> None:
     a, b = (rng.standard_normal(s).astype(np.float32) for s in ((2, m, k), (k, n)))
     packed = narrow(panels(b), stored)
     wide = packed if stored == "float32" else _widened(packed, stored)
-    b = np.moveaxis(wide, 0, 1).reshape(k, wide.shape[0] * 16)[:, :n]
+    b = np.moveaxis(wide[:, :k], 0, 1).reshape(k, wide.shape[0] * 16)[:, :n]
     init, c = rng.standard_normal(n).astype(np.float32), np.full((2, m, n), np.nan, np.float32)
     kind = abi.WEIGHTS.index(stored)
     (one,) = run_kernel(

@@ -65,7 +65,7 @@ class Steps:
         out: tuple[int, int],
     ) -> tuple[Launch, ...]:  # fmt: skip
         """out = init + source·R of `count` gates from `first` on; address and row length each."""
-        panels = self._size * self._width * self._weight
+        panels = abi.panel_rows(self._size) * self._width * self._weight
         r = self._a["r"] + (d * self._gates + first) * panels
         depth = self._size if source[0] else 0
         shape = (self._batch, count * self._width, depth)
@@ -81,7 +81,7 @@ class Steps:
     def project(self, step: int, d: int) -> tuple[Launch, ...]:
         """The projection of an LSTM's cells, to the state after a step."""
         a = self._a
-        weights = a["projection"] + d * self._state * self._hidden * self._weight
+        weights = a["projection"] + d * self._state * abi.panel_rows(self._hidden) * self._weight
         target = a["h"] + 4 * (2 * d + (step + 1) % 2) * self._batch * self._state
         shape, rows = (self._batch, self._state, self._hidden), (self._width, 0, self._state)
         return product(self._gpu, self.full(d), weights, 0, target, shape, rows, a["kind"])

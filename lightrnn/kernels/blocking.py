@@ -9,44 +9,39 @@ from numba import types
 
 from lightrnn.kernels.integers import VNNI
 from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
+from lightrnn.kernels.pairing import make_pair_tile
 from lightrnn.kernels.simd import at
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
+from lightrnn.native.abi import AHEAD, WEIGHTS
 
 _F, _I = POINTERS["f32"], types.int64
 _A, _B, _C, _D, _E = TILES[TARGET]
 (_ROWS_A, _PANELS_A), (_ROWS_B, _PANELS_B), (_ROWS_C, _PANELS_C) = _A, _B, _C
 _PANELS_D, _PANELS_E = _D[1], _E[1]
 
-_PAGE = 4096
-"""Panels that begin a multiple of these bytes apart meet in the same few places of a cache."""
-_COLUMN_STEPS = {"float32": 64, "float16": 32, "bfloat16": 32, "int8": 16, "int16": 16}
-"""Bytes between panels for each unit of their step."""
 
-
-def _make_row(stored: str, *, split: bool = False) -> Callable[..., Any]:
+def _make_row(stored: str, *, passes: int = 0) -> Callable[..., Any]:
     """The product of one row: c = init + a·b for the panels [first, last).
 
-    The last of them first if turned. split: as `make_tile` takes it.
+    The last of them first if turned. passes: as `make_tile` takes them.
     """
-    wide_tile = make_tile(1, _PANELS_D, stored, split=split)
-    half_tile = make_tile(1, _PANELS_E, stored, split=split)
-    narrow_tile = make_tile(1, 1, stored, split=split)
-    column_step = _COLUMN_STEPS[stored]
+    wide_tile = make_tile(1, _PANELS_D, stored, passes=passes)
+    half_tile = make_tile(1, _PANELS_E, stored, passes=passes)
+    narrow_tile = make_tile(1, 1, stored, passes=passes)
 
     @inlined
     def row_product(a, b, step, k, init, c, first, last, n, turned):
-        wide = _PANELS_E if step * column_step % _PAGE == 0 else _PANELS_D
-        whole = (last - first) // wide
-        rest = last - first - whole * wide
+        whole = (last - first) // _PANELS_D
+        rest = last - first - whole * _PANELS_D
         halves = rest // _PANELS_E
         groups = whole + halves + rest - halves * _PANELS_E
         for g in range(groups):
             i = groups - 1 - g if turned else g
-            panels, p = wide, first + i * wide
+            panels, p = _PANELS_D, first + i * _PANELS_D
             if i >= whole + halves:
                 panels, p = 1, last - groups + i
             elif i >= whole:
-                panels, p = _PANELS_E, first + whole * wide + (i - whole) * _PANELS_E
+                panels, p = _PANELS_E, first + whole * _PANELS_D + (i - whole) * _PANELS_E
             j = p * 16
             tail = min(16, n - j - 16 * (panels - 1))
             right, start, out = at(b, j * step), moved(init, j), at(c, j)
@@ -132,15 +127,82 @@ def make_product(stored: str, left: Any, right: Any) -> Callable[..., Any]:
     return outlined(types.void, left, _I, right, _I, _I, *sizes)(product)
 
 
-def make_split_row(stored: str, left: Any, right: Any) -> Callable[..., Any]:
-    """`make_product` for a single row that is split in bytes: with VNNI; else there is none."""
+SHADED = {"v3": (), "v4": ("float32", "float16", "bfloat16")}.get(TARGET, WEIGHTS)
+"""How weights are stored of which the level has registers and instructions for pairs of tiles."""
+
+
+def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
+    """A row by some panels, and AHEAD other rows by an eighth of the panels of other weights.
+
+    left, right: types of the pointers to the rows and to the weights.
+    """
+    if stored not in SHADED:
+        return inlined(_no_row_ahead)
+    passes = 1 if stored == "int8" else 0
+    other = "float32" if stored in ("float16", "bfloat16") else stored
+    pair_tile = make_pair_tile(_PANELS_D, AHEAD, stored)
+    wide_tile, block_tile = (
+        make_tile(1, _PANELS_D, stored, passes=passes),
+        make_tile(AHEAD, 1, other),
+    )
+    row_product = _make_row(stored, passes=passes)
+
+    def row_ahead(
+        a, b, step, k, init, c, first, last, turned, x, ldx, w, w_step, depth, bias, out, ldo, part
+    ):  # fmt: skip
+        """c = init + a·b for the panels [first, last), if k is not 0. out = bias + x·w for part
+        `part` of AHEAD of the same panels; w's are 16 * `w_step` apart."""
+        count = last - first
+        ahead = first + count * part // AHEAD
+        stop = first + count * (part + 1) // AHEAD
+        whole = count // _PANELS_D if k > 0 else 0
+        for g in range(whole):
+            i = whole - 1 - g if turned else g
+            j, q = 16 * (first + i * _PANELS_D), 16 * ahead
+            right, source, target = at(b, j * step), moved(init, j), at(c, j)
+            if ahead < stop:
+                pair_tile(
+                    a, right, step, k, source, target, x, ldx, at(w, q * w_step), depth,
+                    moved(bias, q), at(out, q), ldo,
+                )  # fmt: skip
+                ahead += 1
+            else:
+                wide_tile(a, 0, right, step, k, source, 0, target, 0, 16)
+        if k > 0:
+            rest = first + whole * _PANELS_D
+            row_product(a, b, step, k, init, c, rest, last, 16 * last, turned)
+        while ahead < stop:
+            q = 16 * ahead
+            block_tile(
+                x, ldx, at(w, q * w_step), w_step, depth, moved(bias, q), 0, at(out, q), ldo, 16
+            )  # fmt: skip
+            ahead += 1
+
+    row_ahead.__name__ = row_ahead.__qualname__ = f"row_ahead_{stored}"
+    weights = _F if other == "float32" else right
+    kinds = (left, right, _I, _I, _F, _F, _I, _I, _I, left, _I, weights, _I, _I, _F, _F, _I, _I)
+    return outlined(types.void, *kinds)(row_ahead)
+
+
+def _no_row_ahead(
+    a, b, step, k, init, c, first, last, turned, x, ldx, w, w_step, depth, bias, out, ldo, part
+):  # fmt: skip
+    pass
+
+
+def make_split_row(passes: int, left: Any, right: Any) -> Callable[..., Any]:
+    """`make_product` by int8 for a single row that is split in bytes: with VNNI; else none.
+
+    passes: as `make_tile` takes them.
+    """
     if not VNNI:
         return inlined(_no_split_row)
-    row_product = _make_row(stored, split=True)
+    row_product = _make_row("int8", passes=passes)
 
     def split_row(a, b, step, k, init, c, first, last, n, turned):
         row_product(a, b, step, k, init, c, first, last, n, turned)
 
+    split_row.__name__ = split_row.__qualname__ = f"split_row_{passes}"
     kinds = (left, right, _I, _I, _F, _F, _I, _I, _I, _I)
     return outlined(types.void, *kinds)(split_row)
 

@@ -1,7 +1,8 @@
 """Matrix products with a packed right-hand side.
 
-B is stored as panels of 16 columns, each panel [k, 16] row after row, columns past the last zero:
-`ops.packing` packs constants, `kernels.packing` what is only known at run time.
+B is stored as panels of 16 columns, each panel [k, 16] row after row, columns past the last zero,
+and `panel_rows` rows from one to the next: `ops.packing` packs constants, `kernels.packing` what is
+only known at run time.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from lightrnn.kernels.simd import (
 )
 from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import LIMITS, load_some, moved
-from lightrnn.native.abi import RUN, WEIGHTS, room_words
+from lightrnn.native.abi import BYTES, RUN, WEIGHTS, panel_rows, room_words
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
-FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT16 = range(len(WEIGHTS))
-_BYTES_LIMIT, _SHORTS_LIMIT = LIMITS["int8"], LIMITS["int16"]
+FLOAT32, FLOAT16, BFLOAT16, INT8, INT16 = range(len(WEIGHTS))
+_WORDS_LIMIT, _SHORTS_LIMIT, _BYTES_LIMIT = LIMITS["int8"], LIMITS["int16"], LIMITS["bytes"]
 
 
 @inlined
@@ -46,40 +47,42 @@ _product_float16 = make_product("float16", _F, _H)
 _product_bfloat16 = make_product("bfloat16", _F, _H)
 _product_int8 = make_product("int8", POINTERS["i32"], POINTERS["u8"])
 _product_int16 = make_product("int16", POINTERS["i32"], POINTERS["u8"])
-_row_int8 = make_split_row("int8", POINTERS["i32"], POINTERS["u8"])
+_row_int8 = make_split_row(2, POINTERS["i32"], POINTERS["u8"])
+_row_bytes = make_split_row(1, POINTERS["i32"], POINTERS["u8"])
 
 
 @inlined
 def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, turned=0):
     """c = init + a·b for `m` rows and the panels [first, last).
 
-    kind: how b is stored, by its place in abi.WEIGHTS. a: [m, k], rows `lda` apart. b: all panels.
-    init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be null for
-    zeros, and may be c. room: for int8 and int16, memory of [m, room_words(k)] words; else null.
+    kind: how b is stored, by its place in abi.WEIGHTS, or BYTES. a: [m, k], rows `lda` apart. b:
+    all panels. init, c: [m, n], rows `ldi` and `ldc` apart, both beginning at column 0; init may be
+    null for zeros, and may be c. room: memory of [m, room_words(k)] words for int8 and int16, else
+    null.
     turned: whether to begin with the last panels, as is best where the time before ended with them:
     they are still in a cache that does not hold all. The result is the same.
     """
     if kind == FLOAT32 or k == 0:
-        _product_float32(a, lda, b, k, k, init, ldi, c, ldc, m, first, last, n, turned)
-    elif kind == _FLOAT16:
+        _product_float32(a, lda, b, between(k), k, init, ldi, c, ldc, m, first, last, n, turned)
+    elif kind == FLOAT16:
         _product_float16(
-            a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
+            a, lda, u16(address_of(b)), between(k), k, init, ldi, c, ldc, m, first, last, n, turned
         )  # fmt: skip
-    elif kind == _BFLOAT16:
+    elif kind == BFLOAT16:
         _product_bfloat16(
-            a, lda, u16(address_of(b)), k, k, init, ldi, c, ldc, m, first, last, n, turned
+            a, lda, u16(address_of(b)), between(k), k, init, ldi, c, ldc, m, first, last, n, turned
         )  # fmt: skip
     else:
         quads, words = (k + 3) // 4, row_words(k)
         left, right = i32(address_of(room)), u8(address_of(b))
-        limit = float(_BYTES_LIMIT if kind == _INT8 else _SHORTS_LIMIT)
-        split = 1 if VNNI and kind == _INT8 and m == 1 else 0
-        for row in range(m):
-            quantize(at(a, row * lda), k, limit, split, at(left, row * words))
+        split = 1 if VNNI and kind != INT16 and m == 1 else 0
+        quantize_rows(kind, a, lda, k, m, split, left)
         step = column_bytes(kind, k)
-        if split:
+        if split and kind == BYTES:
+            _row_bytes(left, right, step, quads, init, c, first, last, n, turned)
+        elif split:
             _row_int8(left, right, step, quads, init, c, first, last, n, turned)
-        elif kind == _INT8:
+        elif kind != INT16:
             _product_int8(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
@@ -89,7 +92,19 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
             )  # fmt: skip
 
 
-row_words = inlined(room_words)
+@inlined
+def quantize_rows(kind, a, lda, k, m, split, words):
+    """`quantize` for m rows, `lda` apart, to be multiplied by weights that are stored so."""
+    limit = float(_WORDS_LIMIT)
+    if kind == INT16:
+        limit = float(_SHORTS_LIMIT)
+    elif kind == BYTES:
+        limit = float(_BYTES_LIMIT)
+    for row in range(m):
+        quantize(at(a, row * lda), k, limit, split, at(words, row * row_words(k)))
+
+
+row_words, between = inlined(room_words), inlined(panel_rows)
 
 
 @outlined(types.void, _F, _I, types.float64, _I, POINTERS["i32"])
@@ -125,19 +140,19 @@ def quantize(a, k, limit, split, words):
 @inlined
 def room_of(kind, room, row, k):
     """The room from a row on."""
-    return moved(room, row * row_words(k)) if kind >= _INT8 else room
+    return moved(room, row * row_words(k)) if kind >= INT8 else room
 
 
 @inlined
 def column_bytes(kind, k):
     """Bytes of a column of packed weights, its scale included."""
     if kind == FLOAT32:
-        return 4 * k
-    if kind == _INT8:
+        return 4 * between(k)
+    if kind == INT8 or kind == BYTES:
         return 4 * ((k + 3) // 4) + 4
-    if kind == _INT16:
+    if kind == INT16:
         return 8 * ((k + 3) // 4) + 4
-    return 2 * k
+    return 2 * between(k)
 
 
 @inlined

@@ -81,6 +81,31 @@ def dot_bytes(x: Any, y: Any, total: Any) -> Any:
     return total + (first * second).reshape(LANES, 4).sum(axis=1, dtype=np.int32)
 
 
+def pairs_at(times: int, offset: int, *, one: bool) -> Callable[..., Any]:
+    """`dot_pairs` of a vector and one in memory, `times` steps and `offset` bytes on. Needs VNNI.
+
+    The function takes the vector, a pointer, the bytes of a step and the total. one: a single word
+    for all lanes. The compiler does not know that memory is read: it must have been written by
+    another function.
+    """
+    kind = ir.FunctionType(_WORDS, [_WORDS, ir.IntType(64), ir.IntType(64), _WORDS])
+    place = f"{offset}($2, $3, {times})" if times else f"{offset}($2)"
+    code = f"vpdpwssd {place}{'{1to16}' if one else ''}, $1, $0"
+
+    def call(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        factor, pointer, _, total = args
+        step = index_of(context, b, sig, args, 2)
+        values = [factor, b.ptrtoint(pointer, ir.IntType(64)), step, total]
+        return b.asm(kind, code, "=v,v,r,r,0", values, side_effect=False)
+
+    def twin(x: Any, p: Span, step: int, total: Any) -> Any:
+        start = times * step + offset
+        words = p.lanes(start, 4 if one else 4 * LANES).view(np.int32)
+        return dot_pairs(x, np.broadcast_to(words, LANES), total)
+
+    return compiled(signature(I16, I16, POINTERS["u8"], int, I16), call)(twin)
+
+
 def _load_words(context: Any, b: Any, sig: Any, args: Any) -> Any:
     words = b.load(place_of(context, b, sig, args, _WORDS))
     words.align = 1

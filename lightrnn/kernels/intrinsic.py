@@ -124,7 +124,7 @@ def signature(result: Any, *wanted: Any) -> Callable[..., Any]:
             return result(*given) if callable(result) else result
         return None
 
-    names = "abcdefghijklmnop"[: len(wanted)]
+    names = [f"a{k}" for k in range(len(wanted))]
     scope = {"check": check}
     return eval(f"lambda {', '.join(names)}: check({', '.join(names)})", scope)
 

@@ -7,6 +7,9 @@ from lightrnn.kernels.gemm import share
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import at, splat, store
 from lightrnn.kernels.tiling import load_some
+from lightrnn.native.abi import panel_rows
+
+between = inlined(panel_rows)
 
 
 @inlined
@@ -16,13 +19,13 @@ def _zeros(panel, k):
 
 
 def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step, ith, nth):
-    """Pack `batch` matrices b [k, n] (strides in elements) into panels, `k * ceil16(n)` apart."""
+    """Pack `batch` matrices b [k, n], strides in elements, into panels, one after the other."""
     count = (n + 15) // 16
     first, last = share(batch * count, ith, nth)
     for item in range(first, last):
         i = item // count
         j = (item - i * count) * 16
-        source, panel = at(b, i * b_step + j * column_stride), at(panels, item * k * 16)
+        source, panel = at(b, i * b_step + j * column_stride), at(panels, item * between(k) * 16)
         width = min(16, n - j)
         if width < 16:
             _zeros(panel, k)

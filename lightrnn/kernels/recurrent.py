@@ -1,20 +1,23 @@
-"""RNN, GRU and LSTM over time, the input projection x·W + bias already done.
+"""RNN, GRU and LSTM over time, the input projection x·W + bias done before, or on the way.
 
 Rows of `xw` hold the gates of one time and batch row, each gate padded to whole vectors; a step
 adds h·R to them in place and then applies the cell. Both directions of a layer run in one call, as
 do any number of steps: a long sequence is done in chunks that carry `h` and `c`.
 
-kind: how r, and an LSTM's projection, are stored, by its place in abi.WEIGHTS.
+kind: how r, and an LSTM's projection, are stored, by its place in abi.WEIGHTS, or BYTES: hidden
+states then have 8 bits, but for what a projection makes them of.
 
 With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and Sp padded to 16:
 
-    xw      [directions, steps * batch, G * Hp]
+    xw      [directions, steps, batch, G * Hp], steps `xw_step` apart
     r       [directions, panels of [S, G * Hp]]
     h       [directions, 2, batch, Sp]: the state before step s is at s % 2
     c, full [directions, batch, Hp]
     lengths int32 [batch] or null
     y       `y_step`, `y_row`, `y_direction` apart; null where nobody reads it; so are the states
 
+x, x_room, w, bias: inputs [total, inputs] of a batch of one and what `kernels.ahead` projects them
+with. x is null where xw holds the projection of all steps; else of `steps_before(steps)` of them.
 start: steps done by earlier calls. total: steps of the sequence. Step s is time s, or
 total - 1 - s going backward; a row rests, its state kept and its y zero, while time >= its length.
 A first step without an initial state has nothing to multiply by R and does not read it.
@@ -25,7 +28,8 @@ activation of each direction.
 from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
-from lightrnn.kernels.gemm import multiply, room_of, weights_at
+from lightrnn.kernels.ahead import ahead_at, ahead_of, project_ahead
+from lightrnn.kernels.gemm import INT8, multiply, room_of, weights_at
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.sharing import (
     IDLE,
@@ -45,6 +49,7 @@ from lightrnn.kernels.simd import at, f32, fma, load, null, splat, store
 from lightrnn.kernels.threads import barrier
 from lightrnn.kernels.tiling import moved
 from lightrnn.kernels.vmath import sigmoid, tanh
+from lightrnn.native.abi import BYTES
 
 
 @inlined
@@ -104,8 +109,9 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 
 @inlined
 def _lstm_direction(
-    kind, xw, r, p, projection, lengths, y, h, c, full, room, sync, steps, start, total, batch,
-    hidden, size, backward, rested, coupled, clip, y_step, y_row, activations, mine, nth,
+    kind, xw, r, p, projection, lengths, y, h, c, full, room, x, x_room, w, bias, sync, steps,
+    start, total, xw_step, inputs, batch, hidden, size, d, backward, rested, coupled, clip, y_step,
+    y_row, activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, s_first, s_last = mine
     blocks = (hidden + 15) // 16
@@ -115,10 +121,14 @@ def _lstm_direction(
         local = start + steps - 1 - s if backward else s - start
         old = at(h, (s & 1) * batch * ldh)
         new = at(h, (1 - (s & 1)) * batch * ldh)
-        gates = at(xw, local * batch * 4 * width)
+        gates = at(xw, local * xw_step)
         add_recurrent(
             kind, at(old, row * ldh), ldh, r, depth(s, rested, size), at(gates, row * 4 * width),
             4 * width, end - row, 4, blocks, first, last, room_of(kind, room, row, size), s & 1,
+            ahead_of(
+                kind, x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total,
+                backward,
+            ),
         )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -132,10 +142,11 @@ def _lstm_direction(
             )  # fmt: skip
             if mode == UNITS:
                 barrier(sync, nth)
+            exact = INT8 if kind == BYTES else kind
             multiply(
-                kind, at(full, row * width), width, projection, hidden, f32(0), 0,
+                exact, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,
-                room_of(kind, room, row, hidden),
+                room_of(exact, room, row, hidden),
             )  # fmt: skip
         out = moved(y, t * y_step)
         _emit_rows(old, new, ldh, out, y_row, lengths, t, size, row, end, s_first, s_last)
@@ -144,9 +155,10 @@ def _lstm_direction(
 
 
 def lstm(
-    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, sync, status, node,
-    steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,
-    y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations, ith, nth,
+    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, x, x_room, w, bias,
+    sync, status, node, steps, start, total, xw_step, inputs, batch, hidden, size, directions,
+    reverse, coupled, clip, y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction,
+    activations, ith, nth,
 ):  # fmt: skip
     """LSTM, gates i, o, f, c.
 
@@ -162,6 +174,7 @@ def lstm(
         if mode == IDLE:
             continue
         cells, states = at(c, d * batch * width), at(h, d * 2 * batch * ldh)
+        backward = reverse != 0 or d == 1
         if start == 0:
             h_in, c_in = moved(h0, d * h_direction), moved(c0, d * c_direction)
             set_state(states, h_in, ldh, size, h_row, row, end, s_first, s_last)
@@ -169,12 +182,12 @@ def lstm(
             if mode == UNITS:
                 barrier(sync, nth)
         _lstm_direction(
-            kind, at(xw, d * steps * batch * 4 * width), weights_at(kind, r, d * 4 * width, size),
+            kind, at(xw, d * steps * xw_step), weights_at(kind, r, d * 4 * width, size),
             moved(p, d * 3 * width), weights_at(kind, projection, d * ldh, hidden), lengths,
             moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
-            room_of(kind, room, d * batch, max(size, hidden)), sync, steps, start, total, batch,
-            hidden, size, reverse != 0 or d == 1, null(h0), coupled, clip, y_step, y_row,
-            at(activations, 9 * d), mine, nth,
+            room_of(kind, room, d * batch, max(size, hidden)), x, x_room, w, bias, sync, steps,
+            start, total, xw_step, inputs, batch, hidden, size, d, backward, null(h0), coupled,
+            clip, y_step, y_row, at(activations, 9 * d), mine, nth,
         )  # fmt: skip
         if start + steps == total:
             final = at(states, (total & 1) * batch * ldh)
@@ -214,29 +227,36 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 
 @inlined
+def _gru_inner(kind, h, width, r, k, rb, out, rows, first, last, room, turned, ahead):
+    """out = rb + h·Rh."""
+    if not project_ahead(kind, h, r, k, rb, out, first, last, room, turned, ahead):
+        multiply(kind, h, width, r, k, rb, 0, out, width, rows, first, last, width, room, turned)
+
+
+@inlined
 def _gru_step(
     kind, gates, r, rb, lengths, old, new, full, room, sync, turned, t, k, hidden, after, clip,
-    activations, mine, nth,
+    activations, ahead, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, _, _ = mine
     blocks = (hidden + 15) // 16
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    r_h = weights_at(kind, r, 2 * width, hidden)
+    r_h, ahead_h = weights_at(kind, r, 2 * width, hidden), ahead_at(kind, ahead, 2 * width)
     if after and turned:
-        multiply(
-            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width,
-            mine_room, 1,
+        _gru_inner(
+            kind, mine_h, width, r_h, k, rb, mine_full, end - row, first, last, mine_room, 1,
+            ahead_h,
         )  # fmt: skip
     add_recurrent(
         kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room,
-        turned,
+        turned, ahead,
     )  # fmt: skip
     if after and not turned:
-        multiply(
-            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last, width,
-            mine_room,
+        _gru_inner(
+            kind, mine_h, width, r_h, k, rb, mine_full, end - row, first, last, mine_room, 0,
+            ahead_h,
         )  # fmt: skip
     if not after:
         for n in range(row, end):
@@ -245,10 +265,11 @@ def _gru_step(
         if mode == UNITS:
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
-        multiply(
-            kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
-            width, mine_room,
-        )  # fmt: skip
+        if not project_ahead(kind, mine_full, r_h, k, x_h, x_h, first, last, mine_room, 0, ahead_h):
+            multiply(
+                kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first,
+                last, width, mine_room,
+            )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
         if is_active(lengths, n, t):
@@ -261,8 +282,8 @@ def _gru_step(
 
 
 def gru(
-    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, sync, status, node,
-    steps, start, total, batch, hidden, directions, reverse, after, clip,
+    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, x, x_room, w, bias, sync, status, node,
+    steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, after, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
 ):  # fmt: skip
     """GRU, gates z, r, h.
@@ -289,12 +310,17 @@ def gru(
             local = start + steps - 1 - s if backward else s - start
             old = at(states, (s & 1) * batch * width)
             new = at(states, (1 - (s & 1)) * batch * width)
+            mine_xw = at(xw, d * steps * xw_step)
             _gru_step(
-                kind, at(xw, (d * steps + local) * batch * 3 * width),
+                kind, at(mine_xw, local * xw_step),
                 weights_at(kind, r, d * 3 * width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
                 room_of(kind, room, d * batch, hidden), sync, s & 1, t,
                 depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
+                ahead_of(
+                    kind, x, x_room, inputs, w, bias, d, 3 * width, mine_xw, xw_step, s, start,
+                    steps, total, backward,
+                ),
                 mine, nth,
             )  # fmt: skip
             out = moved(y, t * y_step + d * y_direction)
@@ -307,8 +333,8 @@ def gru(
 
 
 def rnn(
-    kind, xw, r, lengths, h0, y, y_h, h, room, sync, status, node,
-    steps, start, total, batch, hidden, directions, reverse, clip,
+    kind, xw, r, lengths, h0, y, y_h, h, room, x, x_room, w, bias, sync, status, node,
+    steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, ith, nth,
 ):  # fmt: skip
     """RNN: one gate, h = f(x·W + h·R + bias)."""
@@ -332,16 +358,21 @@ def rnn(
             local = start + steps - 1 - s if backward else s - start
             old = at(states, (s & 1) * batch * width)
             new = at(states, (1 - (s & 1)) * batch * width)
-            gates = at(xw, (d * steps + local) * batch * width)
+            mine_xw = at(xw, d * steps * xw_step)
+            gates = at(mine_xw, local * xw_step)
             add_recurrent(
                 kind, at(old, row * width), width, weights_at(kind, r, d * width, hidden),
                 depth(s, null(h0), hidden), at(gates, row * width), width, end - row, 1, blocks,
                 first, last, room_of(kind, room, d * batch + row, hidden), s & 1,
+                ahead_of(
+                    kind, x, x_room, inputs, w, bias, d, width, mine_xw, xw_step, s, start, steps,
+                    total, backward,
+                ),
             )  # fmt: skip
             for n in range(row, end):
                 for u in range(first * 16, last * 16, 16):
-                    x = clipped(load(gates, n * width + u), clip)
-                    store(new, n * width + u, apply(act, 0, x))
+                    gate = clipped(load(gates, n * width + u), clip)
+                    store(new, n * width + u, apply(act, 0, gate))
             out = moved(y, t * y_step + d * y_direction)
             _emit_rows(old, new, width, out, y_row, lengths, t, hidden, row, end, first, last)
             if mode == UNITS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
+from lightrnn.kernels.ahead import project_ahead
 from lightrnn.kernels.gemm import multiply, share
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
@@ -116,21 +117,22 @@ def depth(s, rested, size):
 
 
 @inlined
-def add_recurrent(kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room, turned):
+def add_recurrent(
+    kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room, turned, ahead
+):  # fmt: skip
     """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
 
     kind, room, turned: as `multiply` takes them. k: the size of the state, or 0 where that is zero.
+    ahead: what to project for later steps, of `ahead_of`.
     """
-    if k == 0:
-        return
+    parts, step = gates, blocks
     if last - first == blocks:
-        multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, 0, gates * blocks, ldx, room, turned)
-    else:
-        for g in range(gates):
-            p = g * blocks
-            multiply(
-                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + last, ldx, room, turned
-            )  # fmt: skip
+        parts, last = 1, gates * blocks
+    for g in range(parts):
+        p, end = g * step + first, g * step + last
+        done = project_ahead(kind, h, r, k, xw, xw, p, end, room, turned, ahead)
+        if k > 0 and not done:
+            multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p, end, ldx, room, turned)
 
 
 @inlined

@@ -25,11 +25,11 @@ TILES = {
 """Tiles as (rows, panels), largest first; the last two have one row."""
 TILES["v4vnni"] = TILES["v4"]
 
-LIMITS = {"int8": 32639, "int16": 4095}
-"""The largest activation, by how weights are stored: a run's sum then fits in 32 bits, and for int8
-two signed bytes hold it as 256 times one and the other."""
+LIMITS = {"int8": 32639, "int16": 4095, "bytes": 127}
+"""The largest activation, by how weights are stored (bytes: abi.BYTES): a run's sum then fits in 32
+bits, and for int8 two signed bytes hold it as 256 times one and the other."""
 
-_PAIRS = {
+PAIRS = {
     "int8": (64, "even_bytes(load_words(b, {0}))", "odd_bytes(load_words(b, {0}))"),
     "int16": (128, "load_words(b, {0})", "load_words(b, {0} + 64)"),
 }
@@ -45,7 +45,7 @@ def make_tile(
     stored: str = "float32",
     *,
     turned: bool = False,
-    split: bool = False,
+    passes: int = 0,
     packed: bool = True,
 ) -> Callable[..., Any]:
     """A function that computes one tile: c = init + a·b.
@@ -54,17 +54,17 @@ def make_tile(
     apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
     k counts quads and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
-    its weights. split: whether activations are split in bytes, for int8 and one row.
-    packed: otherwise b is [k, columns] as it lies, rows `step` apart.
+    its weights. passes: for int8 and one row that is split in bytes: 2 for high and low ones, 1
+    for low ones alone. packed: otherwise b is [k, columns] as it lies, rows `step` apart.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
-    if stored in _PAIRS:
-        lines += _integer_lines(cells, rows, panels, count, stored, split=split)
+    if stored in PAIRS:
+        lines += _integer_lines(cells, rows, panels, count, stored, passes)
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
-        loads = [f"{_LOADS[stored]}(b, ({p} * step + i) * 16)" for p in range(panels)]
+        loads = [f"{LOADS[stored]}(b, ({p} * step + i) * 16)" for p in range(panels)]
         if not packed:
             loads = [f"load_some(b, i * step + {16 * p}, {count[p]})" for p in range(panels)]
         lines += _float_lines(cells, loads, count, place)
@@ -76,7 +76,7 @@ def make_tile(
     return inlined(scope[f"tile_{rows}x{panels}"])
 
 
-_LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
+LOADS = {"float32": "load", "float16": "load_half", "bfloat16": "load_bfloat"}
 Cells = list[tuple[int, int]]
 
 
@@ -105,10 +105,10 @@ def _float_lines(cells: Cells, loads: list[str], count: list[str], place: str) -
 
 
 def _integer_lines(
-    cells: Cells, rows: int, panels: int, count: list[str], stored: str, *, split: bool
+    cells: Cells, rows: int, panels: int, count: list[str], stored: str, passes: int
 ) -> list[str]:
     """Runs of sums of integers, each scaled by row and column and added to what is there."""
-    nbytes, *halves = _PAIRS[stored]
+    nbytes, *halves = PAIRS[stored]
     lines = [f"    s{p} = load(f32(address_of(b) + {16 * p} * step + {nbytes} * k), 0)"
              for p in range(panels)]  # fmt: skip
     lines += ["    source, ld, start, run = init, ldi, 0, 2 * k + 1"]
@@ -116,18 +116,19 @@ def _integer_lines(
     for r, p in cells:
         begin = f"broadcast_int(a, {r} * lda + run)" if stored == "int8" else "splat_int(0)"
         lines += [f"        n{r}_{p} = {begin}"]
-        lines += [f"        h{r}_{p} = splat_int(0)"] if split else []
+        lines += [f"        h{r}_{p} = splat_int(0)"] if passes == 2 else []
     lines += [f"        for i in range(start, min(start + {RUN // 4}, k)):"]
-    if split:
-        lines += _split_lines(panels, nbytes)
-    for half, pairs in enumerate(() if split else halves):
+    if passes:
+        lines += _byte_lines(panels, nbytes, passes)
+    for half, pairs in enumerate(() if passes else halves):
         for p in range(panels):
             place = f"{16 * p} * step + {nbytes} * i"
             lines += [f"            w{p} = {pairs.format(place)}"]
         for r in range(rows):
             lines += [f"            v = broadcast_int(a, {r} * lda + 2 * i + {half})"]
             lines += [f"            n{r}_{p} = dot_pairs(w{p}, v, n{r}_{p})" for p in range(panels)]
-    lines += [f"        n0_{p} = n0_{p} + (h0_{p} << splat_int(8))" for p in range(split * panels)]
+    if passes == 2:
+        lines += [f"        n0_{p} = n0_{p} + (h0_{p} << splat_int(8))" for p in range(panels)]
     for r in range(rows):
         lines += [f"        v = broadcast(f32(address_of(a) + 4 * ({r} * lda + 2 * k)), 0)"]
         for p in range(panels):
@@ -141,15 +142,14 @@ def _integer_lines(
     return [*lines, f"        source, ld, start, run = c, ldc, start + {RUN // 4}, run + 1"]
 
 
-def _split_lines(panels: int, nbytes: int) -> list[str]:
-    """The products of one row with high and with low bytes of activations."""
-    lines = ["            v, w = broadcast_int(a, i), broadcast_int(a, k + i)"]
+def _byte_lines(panels: int, nbytes: int, passes: int) -> list[str]:
+    """The products of one row with low bytes of activations, before them with high ones if two."""
+    lines = ["            v = broadcast_int(a, k + i)"]
+    lines += ["            w = broadcast_int(a, i)"] if passes == 2 else []
     for p in range(panels):
-        lines += [
-            f"            b{p} = load_words(b, {16 * p} * step + {nbytes} * i)",
-            f"            h0_{p} = dot_bytes(b{p}, v, h0_{p})",
-            f"            n0_{p} = dot_bytes(b{p}, w, n0_{p})",
-        ]
+        lines += [f"            b{p} = load_words(b, {16 * p} * step + {nbytes} * i)"]
+        lines += [f"            h0_{p} = dot_bytes(b{p}, w, h0_{p})"] if passes == 2 else []
+        lines += [f"            n0_{p} = dot_bytes(b{p}, v, n0_{p})"]
     return lines
 
 

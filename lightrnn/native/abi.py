@@ -24,7 +24,7 @@ from functools import cached_property
 
 from lightrnn.record import Record
 
-ABI = 5
+ABI = 6
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -38,6 +38,23 @@ RUN = 128
 def room_words(k: int) -> int:
     """Words (int32) that a row of k floats takes as integers, as `gemm.quantize` writes it."""
     return 2 * ((k + 3) // 4) + 1 + (k + RUN - 1) // RUN
+
+
+def panel_rows(k: int) -> int:
+    """Rows from a packed panel of [k, 16] floats to the next, those between them unused.
+
+    Panels must not lie a multiple of 4 KiB apart: lines that do share the few places of a cache.
+    """
+    return k + 4 if k % 64 == 0 else k
+
+
+AHEAD = 8
+"""Steps whose inputs a recurrent kernel projects at a time, while it reads R for those before."""
+
+
+def steps_before(steps: int) -> int:
+    """How many of at least 2 * AHEAD steps must be projected before: some, and blocks of AHEAD."""
+    return AHEAD + steps % AHEAD
 
 
 BAD_INDEX = 1
@@ -90,6 +107,8 @@ COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 LOGIC = ("And", "Or", "Xor")
 WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int16")
 """How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
+BYTES = len(WEIGHTS)
+"""Stored as int8, and what they multiply has 8 bits too."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
@@ -200,17 +219,18 @@ KERNELS = _Kernels(
         },
         "recurrent": {
             "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"
-            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 room:f32"
+            " y:f32 y_h:f32 y_c:f32 h:f32 c:f32 full:f32 room:f32 x:f32 x_room:f32 w:f32 bias:f32"
             " sync:sync status:status node:node"
-            " steps start total batch hidden size directions reverse coupled clip:float"
-            " y_step y_row y_direction h_row h_direction c_row c_direction activations:tail",
+            " steps start total xw_step inputs batch hidden size directions reverse coupled"
+            " clip:float y_step y_row y_direction h_row h_direction c_row c_direction"
+            " activations:tail",
             "gru": "kind xw:f32 r:f32 rb:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 full:f32"
-            " room:f32 sync:sync status:status node:node"
-            " steps start total batch hidden directions reverse after clip:float"
+            " room:f32 x:f32 x_room:f32 w:f32 bias:f32 sync:sync status:status node:node"
+            " steps start total xw_step inputs batch hidden directions reverse after clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
             "rnn": "kind xw:f32 r:f32 lengths:i32 h0:f32 y:f32 y_h:f32 h:f32 room:f32"
-            " sync:sync status:status node:node"
-            " steps start total batch hidden directions reverse clip:float"
+            " x:f32 x_room:f32 w:f32 bias:f32 sync:sync status:status node:node"
+            " steps start total xw_step inputs batch hidden directions reverse clip:float"
             " y_step y_row y_direction h_row h_direction activations:tail",
         },
         "elementwise": {

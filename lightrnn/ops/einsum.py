@@ -16,7 +16,7 @@ from lightrnn.ops.broadcast import broadcast_dim, broadcast_shape
 from lightrnn.ops.copying import collapse, emit_copy, row_major
 from lightrnn.ops.linear import emit_single
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import padded, panels
+from lightrnn.ops.packing import padded, panel_bytes, panels
 from lightrnn.ops.registry import Case, Operator, Types, operator
 from lightrnn.ops.reshaping import floats
 from lightrnn.record import Record
@@ -250,7 +250,7 @@ class _Product(Record):
         return self._ordered(emit, b, self.b_axes, self.batch + self.k + self.n), False
 
     def _packed(self, emit: Emitter, b: Operand, batch: int, k: int, n: int) -> Ref:
-        """b as panels: [batch, ceil(n / 16), k, 16]."""
+        """b as panels of [k, 16], `batch` times."""
         order = self.batch + self.k + self.n
         if b.value is not None:
             axes = [self.b_axes.index(x) for x in order]
@@ -260,7 +260,7 @@ class _Product(Record):
 
             return emit.packed((b,), ("einsum panels", tuple(axes), batch, k, n), pack)
         right, transposed = self._right(emit, b)
-        packed = emit.scratch(batch * k * padded(n) * 4)
+        packed = emit.scratch(batch * panel_bytes(padded(n), k, "float32"))
         row, column = (1, k) if transposed else (n, 1)
         emit.call("pack_panels", right, packed, batch, k, n, row, column, k * n, work=batch * k * n)
         return packed

@@ -12,7 +12,14 @@ from lightrnn.graph import FLOAT32, Array, TensorType
 from lightrnn.ops.arguments import same_size
 from lightrnn.ops.broadcast import broadcast_shape
 from lightrnn.ops.lowering import Emitter, Operand, Ref
-from lightrnn.ops.packing import LARGEST, padded, room_bytes, weight_kind, weight_panels
+from lightrnn.ops.packing import (
+    LARGEST,
+    padded,
+    panel_bytes,
+    room_bytes,
+    weight_kind,
+    weight_panels,
+)
 from lightrnn.ops.registry import Case, Operator, Slots, Types, operator
 
 
@@ -67,7 +74,7 @@ def emit_gemm(
         packed = emit.packed((b,), ("panels", matrices, transposed, scale, stored), pack)
     else:
         assert scale == 1.0
-        packed = emit.scratch(matrices * k * padded(n) * 4)
+        packed = emit.scratch(matrices * panel_bytes(padded(n), k, "float32"))
         row, column = (1, k) if transposed else (n, 1)
         emit.call(
             "pack_panels", b, packed, matrices, k, n, row, column, k * n, work=matrices * k * n

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import LANES, WEIGHTS, room_words
+from lightrnn.native.abi import LANES, WEIGHTS, panel_rows, room_words
 from lightrnn.ops.lowering import Operand
 
 _MANY_ROWS = 12
@@ -66,7 +66,7 @@ def panel_bytes(columns: int, k: int, stored: str) -> int:
     """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
     if stored in LARGEST:
         return columns * (4 * ((k + 3) // 4) * np.dtype(stored).itemsize + 4)
-    return columns * k * (4 if stored == "float32" else 2)
+    return columns * panel_rows(k) * (4 if stored == "float32" else 2)
 
 
 def room_bytes(rows: int, k: int, stored: str) -> int:
@@ -108,11 +108,12 @@ def weight_kind(
 
 
 def panels(matrix: Array) -> Array:
-    """[..., K, N] as panels of 16 columns: [..., ceil(N / 16), K, 16], columns past N zero."""
+    """[..., K, N] as panels of 16 columns: [..., ceil(N / 16), panel_rows(K), 16], others zero."""
     *batch, k, n = matrix.shape
-    wide = np.zeros((*batch, k, padded(n)), np.float32)
-    wide[..., :n] = matrix
-    split = wide.reshape(*batch, k, padded(n) // LANES, LANES)
+    rows = panel_rows(k)
+    wide = np.zeros((*batch, rows, padded(n)), np.float32)
+    wide[..., :k, :n] = matrix
+    split = wide.reshape(*batch, rows, padded(n) // LANES, LANES)
     return np.ascontiguousarray(np.moveaxis(split, -2, -3))
 
 

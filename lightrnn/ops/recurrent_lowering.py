@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from lightrnn.graph import Array
+from lightrnn.native.abi import AHEAD, BYTES, LANES, steps_before
 from lightrnn.ops.activations import Activation
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import (
@@ -33,6 +34,18 @@ _ENOUGH_ROWS = 8
 """Rows of a batch that threads share out in one layer, without waiting for each other."""
 _MOST_PRODUCTS = 1 << 17
 """Multiply-adds by R of a step above which threads do better to share out a layer's units."""
+
+
+_LEAST_READ, _MOST_READ = 32 << 10, 10 << 20
+"""Bytes of W and R between which inputs are projected ahead: they stay in a cache, but not in the
+nearest."""
+_AHEAD = {
+    "float32": "float32", "float16": "float32", "bfloat16": "float32", "int8": "int8",
+    "int16": "int16",
+}  # fmt: skip
+"""How W is stored that a cell can project inputs by, by how R is stored."""
+Factors = tuple[Operand | Ref | None, ...]
+"""What a cell projects inputs by: x, room for it as integers, packed W and bias."""
 
 
 class Slots(Record):
@@ -142,6 +155,10 @@ class Layer(Record):
         """Elements from one row and direction of a state of `size` to the next."""
         return (self.directions * size, size) if self.layout else (size, self.batch * size)
 
+    def backward(self, d: int) -> bool:
+        """Whether direction `d` begins at the end of time."""
+        return self.reverse or d == 1
+
     @property
     def words(self) -> list[int]:
         """All activations as a kernel reads them."""
@@ -210,19 +227,24 @@ class LayerCalls:
     def __init__(self, emit: Emitter, layer: Layer, chunk: int) -> None:
         self._layer, self._chunk = layer, chunk
         rows = min(chunk, layer.time) * layer.batch
-        self._xw = emit.scratch(layer.directions * rows * layer.width * 4)
-        self._cell = _Cell(emit, layer, self._xw)
         kind = _Product if layer.slots.table is None else _Lookup
         self._project = kind(emit, layer, rows)
+        self._step = layer.batch * layer.width + self._project.gap
+        self._xw = emit.scratch(layer.directions * min(chunk, layer.time) * self._step * 4)
+        self._cell = _Cell(emit, layer, self._xw, self._step, self._project.stored)
+        self._ahead = self._project.factors if self._cell.projects_ahead else None
 
     def emit(self, start: int) -> None:
         """Emit the chunk that begins at step `start`."""
         layer = self._layer
         steps = min(self._chunk, layer.time - start)
+        ahead = self._ahead if steps >= 2 * AHEAD else None
+        first = steps if ahead is None else steps_before(steps)
         for d in range(layer.directions):
-            place = self._xw + d * steps * layer.batch * layer.width * 4
-            self._project.emit(d, start, steps, place)
-        self._cell.emit(start, steps)
+            skipped = steps - first if layer.backward(d) else 0
+            place = self._xw + (d * steps + skipped) * self._step * 4
+            self._project.emit(d, start, first, place)
+        self._cell.emit(start, steps, ahead)
 
     def emit_states(self) -> None:
         """Emit what leads from the initial states to the final ones without a step."""
@@ -230,17 +252,24 @@ class LayerCalls:
 
 
 class _Product:
-    """Inputs' share of the gates as a matrix product."""
+    """Inputs' share of the gates as a matrix product.
+
+    gap: elements between one row of a batch of one and the next: rows a multiple of 4 KiB apart
+    share the few places of a cache, and several are written together.
+    """
 
     def __init__(self, emit: Emitter, layer: Layer, rows: int) -> None:
         """rows: of a chunk."""
         self._emit, self._layer = emit, layer
         gates, after = layer.gates, layer.after
         stored, self._kind = weight_kind(emit.target, rows, layer.slots.w)
-        self._stored = stored
+        self.stored = stored
+        self.gap = LANES if layer.batch == 1 and emit.target == "cpu" else 0
         self._weights = emit.packed(
             (layer.slots.w,), ("gates", gates, stored), lambda w: gate_panels(w, gates, stored)
         )
+        words = room_bytes(layer.directions * rows, layer.inputs, stored)
+        self._room = emit.scratch(words) if words else None
         b, hidden = layer.slots.b, layer.hidden
         self._bias = None
         if b is not None:
@@ -248,27 +277,34 @@ class _Product:
                 (b,), ("bias", gates, hidden, after), lambda v: _input_bias(v, gates, hidden, after)
             )
 
+    @property
+    def factors(self) -> Factors:
+        """For a cell that projects inputs itself."""
+        return self._layer.slots.x, self._room, self._weights, self._bias
+
     def emit(self, d: int, start: int, steps: int, out: Ref) -> None:
         """out [steps, N, G * Hp] = x·W[d] + bias[d] for the times of one chunk."""
         layer, emit = self._layer, self._emit
         first = _first_time(layer, d, start, steps)
         batch, n, k = layer.batch, layer.width, layer.inputs
-        w = self._weights + d * panel_bytes(n, k, self._stored)
-        words = room_bytes(steps * batch, k, self._stored)
-        room = emit.scratch(words) if words else None
+        row = n + self.gap
+        w = self._weights + d * panel_bytes(n, k, self.stored)
         init = None if self._bias is None else self._bias + d * n * 4
-        x, kind = layer.slots.x, self._kind
+        x, kind, room = layer.slots.x, self._kind, self._room
         if layer.layout:  # one product a row, its steps `batch` rows of xw apart
             source = x.ref + first * k * 4
-            shape = (batch, steps, n, k, k, 0, batch * n, layer.time * k, 0, 0, n, kind, room)
+            shape = (batch, steps, n, k, k, 0, batch * row, layer.time * k, 0, 0, row, kind, room)
         else:
             source = x.ref + first * batch * k * 4
-            shape = (1, steps * batch, n, k, k, 0, n, 0, 0, 0, 0, kind, room)
+            shape = (1, steps * batch, n, k, k, 0, row, 0, 0, 0, 0, kind, room)
         emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
 
 
 class _Lookup:
     """Inputs' share of the gates where every row of x is one of a table: kept for each of them."""
+
+    stored = factors = None
+    gap = 0
 
     def __init__(self, emit: Emitter, layer: Layer, rows: int) -> None:
         self._emit, self._layer = emit, layer
@@ -299,7 +335,7 @@ class _Lookup:
 
 def _first_time(layer: Layer, d: int, start: int, steps: int) -> int:
     """The earliest time of a chunk of steps in direction `d`, `start` steps having been done."""
-    return layer.time - start - steps if layer.reverse or d == 1 else start
+    return layer.time - start - steps if layer.backward(d) else start
 
 
 def _input_bias(bias: Array, gates: int, hidden: int, after: int) -> Array:
@@ -314,7 +350,13 @@ def _input_bias(bias: Array, gates: int, hidden: int, after: int) -> Array:
 class _Cell:
     """The calls of one layer's cell kernel: all arguments but the steps are the same."""
 
-    def __init__(self, emit: Emitter, layer: Layer, xw: Ref) -> None:
+    def __init__(
+        self, emit: Emitter, layer: Layer, xw: Ref, step: int, inputs_stored: str | None
+    ) -> None:
+        """step: elements of xw from one step to the next.
+
+        inputs_stored: how W is packed; None where it is not multiplied by.
+        """
         self._emit, self._layer, kernel = emit, layer, layer.kernel
         slots, gates = layer.slots, layer.gates
         rows = layer.directions * layer.batch
@@ -326,9 +368,18 @@ class _Cell:
         )
         words = room_bytes(rows, max(layer.size, layer.hidden), stored)
         room = emit.scratch(words) if words else None
+        if stored == inputs_stored == "int8":  # their rounding is most of the error
+            self._kind = BYTES
+        self.projects_ahead = (
+            emit.target == "cpu"
+            and layer.batch == 1
+            and layer.inputs <= 2 * layer.size
+            and inputs_stored == _AHEAD[stored]
+            and _LEAST_READ <= self._read(stored, inputs_stored) <= _MOST_READ
+        )
         self._options: list[int | float] = [layer.directions, int(layer.reverse)]
         self._strides = [*layer.y_strides, *layer.state_strides(layer.size)]
-        self._sizes = [layer.time, layer.batch, layer.hidden]
+        self._sizes = [layer.time, step, layer.inputs, layer.batch, layer.hidden]
         if kernel == "lstm":
             full = None if slots.projection is None else emit.scratch(wide)
             self._memory: tuple[Ref | Operand | None, ...] = (
@@ -346,6 +397,12 @@ class _Cell:
             self._options.append(layer.after)
         else:
             self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
+
+    def _read(self, stored: str, inputs_stored: str) -> int:
+        """Bytes of R and W of a direction."""
+        layer = self._layer
+        r = panel_bytes(layer.width, layer.size, stored)
+        return r + panel_bytes(layer.width, layer.inputs, inputs_stored)
 
     def _peepholes(self) -> Ref | None:
         p = self._layer.slots.p
@@ -372,11 +429,17 @@ class _Cell:
         inner = slice(5 * hidden, 6 * hidden)
         return self._emit.packed((b,), "candidate bias", lambda v: padded_gates(v[:, inner], 1))
 
-    def emit(self, start: int, steps: int) -> None:
-        """Emit the cell for `steps` steps, `start` steps having been done."""
+    def emit(self, start: int, steps: int, ahead: Factors | None = None) -> None:
+        """Emit the cell for `steps` steps, `start` steps having been done.
+
+        ahead: what the kernel projects inputs with, all but those of the first steps.
+        """
         layer = self._layer
+        depth = steps * layer.size
+        if ahead is not None:
+            depth += (steps - steps_before(steps)) * layer.inputs
         self._emit.call(
-            layer.kernel, self._kind, *self._memory, steps, start, *self._sizes, *self._options,
-            float(layer.clip), *self._strides, *layer.words,
-            work=steps * layer.batch * layer.directions * layer.width * layer.size,
+            layer.kernel, self._kind, *self._memory, *(ahead or (None,) * 4), steps, start,
+            *self._sizes, *self._options, float(layer.clip), *self._strides, *layer.words,
+            work=depth * layer.batch * layer.directions * layer.width,
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightrnn.cuda.grid import COUNTERS, EPOCH, LEFT
 from lightrnn.cuda.kernels.cells import old_state
-from lightrnn.cuda.kernels.gemm import weight
+from lightrnn.cuda.kernels.gemm import between, weight
 from lightrnn.cuda.kernels.simt import (
     barrier,
     counted,
@@ -35,7 +35,7 @@ def keep_weights(kind, r, kept, d, first, units, hidden, width, gates):
         v = single(0.0)
         if unit < hidden and gate < gates:
             place = d * gates * width + gate * width + unit
-            v = weight(kind, r, ((place >> 4) * hidden + k) * 16 + (place & 15))
+            v = weight(kind, r, ((place >> 4) * between(hidden) + k) * 16 + (place & 15))
         kept[e] = v
         e += threads()
 

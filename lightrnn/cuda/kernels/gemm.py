@@ -24,7 +24,7 @@ from lightrnn.cuda.kernels.simt import (
     single,
     u16,
 )
-from lightrnn.native.abi import WEIGHTS
+from lightrnn.native.abi import WEIGHTS, panel_rows
 
 FLOAT32, FLOAT16, BFLOAT16 = (WEIGHTS.index(n) for n in ("float32", "float16", "bfloat16"))
 DEPTH = 8
@@ -34,6 +34,9 @@ PAD = 4
 TILE_THREADS = 256
 STRIPS = {size: DEPTH * (2 * size + PAD) for size in (64, 128)}
 """Floats of a pair of strips, by the size of a tile."""
+
+
+between = inlined(panel_rows)
 
 
 @inlined
@@ -83,7 +86,8 @@ _PARAMETERS = (
     "a, b, init, c, batch, m, n, k, lda, ldi, ldc, a_step, b_step, init_step, c_step, kind, room"
 )
 _SCOPE = {
-    **vars(simt), "weight": weight, "four_weights": four_weights, "finish": finish,
+    **vars(simt), "between": between, "weight": weight, "four_weights": four_weights,
+    "finish": finish,
 }  # fmt: skip
 
 
@@ -100,7 +104,7 @@ def _load_strips(size: int, start: str) -> list[str]:
             f"j, depth = column + (e & {size - 1}), {start} + (e >> {size.bit_length() - 1})",
             f"w{e} = single(0.0)",
             "if j < n and depth < k:",
-            f"    w{e} = weight(kind, b, shift + ((j >> 4) * k + depth) * 16 + (j & 15))",
+            f"    w{e} = weight(kind, b, shift + ((j >> 4) * between(k) + depth) * 16 + (j & 15))",
         ]
     return lines
 
@@ -150,7 +154,7 @@ def _make_tiles(size: int) -> Callable[..., Any]:
         "left, out = moved(a, i * a_step), at(c, i * c_step)",
         "begin, shift = moved(init, i * init_step), 0",
         "if b_step != 0:",
-        "    shift = i * quotient(n + 15, 16) * 16 * k",
+        "    shift = i * quotient(n + 15, 16) * 16 * between(k)",
         *(f"c{r}_{j} = single(0.0)" for r, j in cells),
         *_load_strips(size, "0"),
         *_store_strips(size, "0"),
@@ -188,9 +192,9 @@ def _make_rows(count: int) -> Callable[..., Any]:
         "    strip = block() - i * strips * panels",
         "    panel = strip - quotient(strip, panels) * panels",
         f"    row = quotient(strip, panels) * {count}",
-        "    left, start = moved(a, i * a_step), panel * 16 * k + quad * 4",
+        "    left, start = moved(a, i * a_step), panel * 16 * between(k) + quad * 4",
         "    if b_step != 0:",
-        "        start += i * panels * 16 * k",
+        "        start += i * panels * 16 * between(k)",
         *(f"    c{r}_{j} = single(0.0)" for r, j in cells),
         *(f"    p{r} = min(row + {r}, m - 1) * lda" for r in range(count)),
         "    d, n0, n1, n2, n3 = part, single(0.0), single(0.0), single(0.0), single(0.0)",
@@ -227,7 +231,7 @@ gemm_rows_1, gemm_rows_4, gemm_rows_16 = _make_rows(1), _make_rows(4), _make_row
 
 
 def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step):
-    """Pack `batch` matrices b [k, n] (strides in elements) into panels, `k * ceil16(n)` apart."""
+    """Pack `batch` matrices b [k, n], strides in elements, into panels, one after the other."""
     count = quotient(n + 15, 16)
     place = first_item()
     while place < batch * count * k * 16:
@@ -238,5 +242,5 @@ def pack_panels(b, panels, batch, k, n, row_stride, column_stride, b_step):
         v = single(0.0)
         if column < n:
             v = b[i * b_step + row * row_stride + column * column_stride]
-        panels[place] = v
+        panels[item * 16 * between(k) + place - item * 16 * k] = v
         place += all_threads()

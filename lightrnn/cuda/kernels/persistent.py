@@ -28,14 +28,15 @@ from lightrnn.cuda.launch_persistent import EXTRA, FORMS, GATES
 UNROLL = 8
 """Steps of k, or partial sums, whose loads are issued together."""
 _PARAMETERS = {
-    "lstm": "kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, sync,"
-    " status, node, steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,"
+    "lstm": "kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, x,"
+    " x_room, w, bias, sync, status, node, steps, start, total, xw_step, inputs, batch, hidden,"
+    " size, directions, reverse, coupled, clip,"
     " y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations",
-    "gru": "kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, sync, status, node,"
-    " steps, start, total, batch, hidden, directions, reverse, after, clip,"
-    " y_step, y_row, y_direction, h_row, h_direction, activations",
-    "rnn": "kind, xw, r, lengths, h0, y, y_h, h, room, sync, status, node,"
-    " steps, start, total, batch, hidden, directions, reverse, clip,"
+    "gru": "kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, x, x_room, w, bias, sync,"
+    " status, node, steps, start, total, xw_step, inputs, batch, hidden, directions, reverse,"
+    " after, clip, y_step, y_row, y_direction, h_row, h_direction, activations",
+    "rnn": "kind, xw, r, lengths, h0, y, y_h, h, room, x, x_room, w, bias, sync, status, node,"
+    " steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, clip,"
     " y_step, y_row, y_direction, h_row, h_direction, activations",
 }
 

@@ -56,8 +56,9 @@ def _hand_on(h0, y_h, batch, size, directions, h_row, h_direction):
 
 
 def lstm_cell(
-    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, sync, status, node,
-    steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,
+    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, x, x_room, w, bias,
+    sync, status, node, steps, start, total, xw_step, inputs, batch, hidden, size, directions,
+    reverse, coupled, clip,
     y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations, step,
 ):  # fmt: skip
     """An LSTM's cells; with a projection their output goes to `full`, else it is the state."""
@@ -97,8 +98,9 @@ def lstm_cell(
 
 
 def lstm_project(
-    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, sync, status, node,
-    steps, start, total, batch, hidden, size, directions, reverse, coupled, clip,
+    kind, xw, r, p, projection, lengths, h0, c0, y, y_h, y_c, h, c, full, room, x, x_room, w, bias,
+    sync, status, node, steps, start, total, xw_step, inputs, batch, hidden, size, directions,
+    reverse, coupled, clip,
     y_step, y_row, y_direction, h_row, h_direction, c_row, c_direction, activations, step,
 ):  # fmt: skip
     """The projected state, which lies in h, to y and y_h; a resting row gets its old state back."""
@@ -118,8 +120,8 @@ def lstm_project(
 
 
 def gru_reset(
-    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, sync, status, node,
-    steps, start, total, batch, hidden, directions, reverse, after, clip,
+    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, x, x_room, w, bias, sync, status, node,
+    steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, after, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, step,
 ):  # fmt: skip
     """full = reset gate ⊙ state, for a candidate whose product comes after it."""
@@ -135,8 +137,8 @@ def gru_reset(
 
 
 def gru_cell(
-    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, sync, status, node,
-    steps, start, total, batch, hidden, directions, reverse, after, clip,
+    kind, xw, r, rb, lengths, h0, y, y_h, h, full, room, x, x_room, w, bias, sync, status, node,
+    steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, after, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, step,
 ):  # fmt: skip
     """A GRU's cells; `full` holds the candidate's product where the reset gate comes after it."""
@@ -170,8 +172,8 @@ def gru_cell(
 
 
 def rnn_cell(
-    kind, xw, r, lengths, h0, y, y_h, h, room, sync, status, node,
-    steps, start, total, batch, hidden, directions, reverse, clip,
+    kind, xw, r, lengths, h0, y, y_h, h, room, x, x_room, w, bias, sync, status, node,
+    steps, start, total, xw_step, inputs, batch, hidden, directions, reverse, clip,
     y_step, y_row, y_direction, h_row, h_direction, activations, step,
 ):  # fmt: skip
     """An RNN's cells."""

@@ -1,0 +1,147 @@
+"""Two tiles at once: one whose time is that of reading weights, one that is all arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import Any
+
+from lightrnn.kernels import integers, simd
+from lightrnn.kernels.intrinsic import inlined
+from lightrnn.kernels.threads import address_of
+from lightrnn.kernels.tiling import LOADS, PAIRS
+from lightrnn.native.abi import RUN
+
+
+def make_pair_tile(panels: int, rows: int, stored: str = "float32") -> Callable[..., Any]:
+    """A function that computes two tiles at once: a row's, whose time is that of reading b, and
+    another's, whose arithmetic is done in that time.
+
+    c = init + a·b: one row, `panels` panels of [k, 16], 16 * `step` apart; init, c as in
+    `make_tile`. out = bias + x·w: `rows` rows, `ldx` apart in x and `ldo` apart in out, by one
+    panel of [depth, 16]; bias [16] is for all of them, null for zeros.
+    stored: how b is stored; w is too, but as float32 where that is float16 or bfloat16. For int16
+    and int8 k and depth count quads, a and x hold what `gemm.quantize` gives; for int8 a's bytes.
+    """
+    lines = ["def pair_tile(a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo):"]
+    scope: dict[str, Any] = {**vars(simd), **vars(integers), "address_of": address_of}
+    if stored in PAIRS:
+        lines += _integer_pair_lines(panels, rows, stored)
+        scope |= _FROM_MEMORY
+    else:
+        lines += _float_pair_lines(panels, rows, stored)
+    exec(compile("\n".join(lines) + "\n", f"<pair tile {stored}>", "exec"), scope)
+    return inlined(scope["pair_tile"])
+
+
+def _pair_loops(reads: list[str], shaded: list[str], run: int) -> list[str]:
+    """A run of both sums, the longer of them by itself at its end.
+
+    Their lines alternate: what waits for memory is never more than half of what is in flight.
+    """
+    mixed = [line for pair in zip_longest(reads, shaded) for line in pair if line is not None]
+    return [
+        f"        end = start + {run}",
+        "        both = min(k, depth, end)",
+        "        for i in range(start, both):",
+        *(f"            {line}" for line in mixed),
+        "        for i in range(max(start, both), min(k, end)):",
+        *(f"            {line}" for line in reads),
+        "        for i in range(max(start, both), min(depth, end)):",
+        *(f"            {line}" for line in shaded),
+    ]
+
+
+def _float_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
+    load = LOADS[stored]
+    reads = ["v = broadcast(a, i)"]
+    reads += [f"c{p} = fma(v, {load}(b, ({p} * step + i) * 16), c{p})" for p in range(panels)]
+    shaded = ["u = load(w, i * 16)"]
+    shaded += [f"d{r} = fma(broadcast(x, {r} * ldx + i), u, d{r})" for r in range(rows)]
+    return [
+        "    start = 0",
+        "    while start < max(k, depth):",
+        *(f"        c{p} = splat(0.0)" for p in range(panels)),
+        *(f"        d{r} = splat(0.0)" for r in range(rows)),
+        *_pair_loops(reads, shaded, RUN),
+        "        if start < k:",
+        "            source = init if start == 0 else c",
+        "            if not null(source):",
+        *(f"                c{p} = load(source, {16 * p}) + c{p}" for p in range(panels)),
+        *(f"            store(c, {16 * p}, c{p})" for p in range(panels)),
+        "        if start < depth:",
+        "            source, ld = (bias, 0) if start == 0 else (out, ldo)",
+        "            if not null(source):",
+        *(f"                d{r} = load(source, {r} * ld) + d{r}" for r in range(rows)),
+        *(f"            store(out, {r} * ldo, d{r})" for r in range(rows)),
+        "        start = end",
+    ]
+
+
+_PLACES = ((0, 0), (0, 1), (2, 0), (3, 0), (0, 4), (3, 2), (2, 4), (3, 4))
+"""Of eight things at equal steps, which of three places one is reached from, and in how many."""
+_FROM_MEMORY = {
+    f"pairs_{'one' if one else 'all'}_{times}_{offset}": integers.pairs_at(times, offset, one=one)
+    for one in (True, False)
+    for times in (0, 1, 2, 4)
+    for offset in ((0, 4) if one else (0, 64))
+}
+
+
+def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
+    nbytes, *halves = PAIRS[stored]
+    whole = stored == "int8"
+    panel_bytes = "16 * step"
+    reads = []
+    if whole:
+        reads += ["v = broadcast_int(a, k + i)"]
+        for p in range(panels):
+            place = f"load_words(b, {p} * {panel_bytes} + {nbytes} * i)"
+            reads += [f"c{p} = dot_bytes({place}, v, c{p})"]
+    else:
+        reads += [f"b{g} = at(b, {g} * {panel_bytes} + {nbytes} * i)" for g in (0, 2, 3)]
+        for half in (0, 1):
+            reads += [f"v = broadcast_int(a, 2 * i + {half})"]
+            for p, (base, times) in zip(range(panels), _PLACES, strict=True):
+                name = f"pairs_all_{times}_{64 * half}"
+                reads += [f"c{p} = {name}(v, b{base}, {panel_bytes}, c{p})"]
+    shaded = [f"x{g} = at(u8(address_of(x)), 4 * ({g} * ldx + 2 * i))" for g in (0, 2, 3)]
+    for half, pairs in enumerate(halves):
+        shaded += [f"u = {pairs.replace('(b,', '(w,').format(f'{nbytes} * i')}"]
+        for r, (base, times) in zip(range(rows), _PLACES, strict=True):
+            name = f"pairs_one_{times}_{4 * half}"
+            shaded += [f"d{r} = {name}(u, x{base}, 4 * ldx, d{r})"]
+    begin = "broadcast_int({0}, {1} + 1 + run)"
+    lines = [f"    s{p} = load(f32(address_of(b) + {p} * {panel_bytes} + {nbytes} * k), 0)"
+             for p in range(panels)]  # fmt: skip
+    lines += [f"    s = load(f32(address_of(w) + {nbytes} * depth), 0)", "    start = run = 0"]
+    lines += ["    while start < max(k, depth):"]
+    lines += [f"        c{p} = splat_int(0)" for p in range(panels)]
+    lines += [f"        d{r} = splat_int(0)" for r in range(rows)]
+    if whole:
+        lines += ["        if start < k:"]
+        lines += [f"            c{p} = {begin.format('a', '2 * k')}" for p in range(panels)]
+        lines += ["        if start < depth:"]
+        lines += [f"            d{r} = {begin.format('x', f'{r} * ldx + 2 * depth')}"
+                  for r in range(rows)]  # fmt: skip
+    lines += _pair_loops(reads, shaded, RUN // 4)
+    lines += ["        if start < k:", "            source = init if start == 0 else c"]
+    lines += ["            v = broadcast(f32(address_of(a) + 8 * k), 0)"]
+    for p in range(panels):
+        lines += [
+            "            t = splat(0.0)",
+            "            if not null(source):",
+            f"                t = load(source, {16 * p})",
+            f"            store(c, {16 * p}, fma(to_float(c{p}), v * s{p}, t))",
+        ]
+    lines += ["        if start < depth:"]
+    lines += ["            source, ld = (bias, 0) if start == 0 else (out, ldo)"]
+    for r in range(rows):
+        lines += [
+            f"            v = broadcast(f32(address_of(x) + 4 * ({r} * ldx + 2 * depth)), 0)",
+            "            t = splat(0.0)",
+            "            if not null(source):",
+            f"                t = load(source, {r} * ld)",
+            f"            store(out, {r} * ldo, fma(to_float(d{r}), v * s, t))",
+        ]
+    return [*lines, "        start, run = end, run + 1"]
