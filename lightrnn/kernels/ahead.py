@@ -106,7 +106,7 @@ def ahead_at(kind, ahead, columns):
 def project_ahead(kind, a, b, k, init, c, first, last, room, turned, ahead):
     """Project the panels [first, last), and whether c = init + a·b of these was done as well.
 
-    kind to turned: as `multiply` takes them, for one row.
+    kind to turned: as `multiply_prepared` takes them, for one row.
     """
     rows, part, x, x_room, inputs, w, bias, out, ldo = ahead
     if rows == 0:
@@ -117,9 +117,6 @@ def project_ahead(kind, a, b, k, init, c, first, last, room, turned, ahead):
             words, other = i32(address_of(x_room)), u8(address_of(w))
             step, w_step = column_bytes(kind, k), column_bytes(kind, inputs)
             quads, depth, width = (k + 3) // 4, (inputs + 3) // 4, row_words(inputs)
-            split = 1 if kind == BYTES else 0
-            if k > 0:
-                quantize_rows(kind, a, k, k, 1, split, left)
             if kind == BYTES:
                 _row_bytes(
                     left, right, step, quads, init, c, first, last, turned, words, width, other,

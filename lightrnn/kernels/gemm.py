@@ -62,6 +62,21 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
     turned: whether to begin with the last panels, as is best where the time before ended with them:
     they are still in a cache that does not hold all. The result is the same.
     """
+    prepare(kind, a, lda, k, m, room)
+    multiply_prepared(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, turned)
+
+
+@inlined
+def prepare(kind, a, lda, k, m, room):
+    """What of `multiply` is done once for all panels: rows become integers where b is."""
+    if kind >= INT8 and k > 0:
+        split = 1 if VNNI and kind != INT16 and m == 1 else 0
+        quantize_rows(kind, a, lda, k, m, split, i32(address_of(room)))
+
+
+@inlined
+def multiply_prepared(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, turned):
+    """`multiply` after `prepare`."""
     if kind == FLOAT32 or k == 0:
         _product_float32(a, lda, b, between(k), k, init, ldi, c, ldc, m, first, last, n, turned)
     elif kind == FLOAT16:
@@ -76,7 +91,6 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
         quads, words = (k + 3) // 4, row_words(k)
         left, right = i32(address_of(room)), u8(address_of(b))
         split = 1 if VNNI and kind != INT16 and m == 1 else 0
-        quantize_rows(kind, a, lda, k, m, split, left)
         step = column_bytes(kind, k)
         if split and kind == BYTES:
             _row_bytes(left, right, step, quads, init, c, first, last, n, turned)

@@ -29,7 +29,14 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
 from lightrnn.kernels.ahead import ahead_at, ahead_of, project_ahead
-from lightrnn.kernels.gemm import INT8, multiply, room_of, weights_at
+from lightrnn.kernels.gemm import (
+    INT8,
+    multiply,
+    multiply_prepared,
+    prepare,
+    room_of,
+    weights_at,
+)
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.sharing import (
     IDLE,
@@ -121,10 +128,13 @@ def _lstm_direction(
         local = start + steps - 1 - s if backward else s - start
         old = at(h, (s & 1) * batch * ldh)
         new = at(h, (1 - (s & 1)) * batch * ldh)
-        gates = at(xw, local * xw_step)
+        gates, state = at(xw, local * xw_step), at(old, row * ldh)
+        state_room = room_of(kind, room, row, size)
+        k = depth(s, rested, size)
+        prepare(kind, state, ldh, k, end - row, state_room)
         add_recurrent(
-            kind, at(old, row * ldh), ldh, r, depth(s, rested, size), at(gates, row * 4 * width),
-            4 * width, end - row, 4, blocks, first, last, room_of(kind, room, row, size), s & 1,
+            kind, state, ldh, r, k, at(gates, row * 4 * width), 4 * width, end - row, 4, blocks,
+            first, last, state_room, s & 1,
             ahead_of(
                 kind, x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total,
                 backward,
@@ -230,7 +240,9 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 def _gru_inner(kind, h, width, r, k, rb, out, rows, first, last, room, turned, ahead):
     """out = rb + h·Rh."""
     if not project_ahead(kind, h, r, k, rb, out, first, last, room, turned, ahead):
-        multiply(kind, h, width, r, k, rb, 0, out, width, rows, first, last, width, room, turned)
+        multiply_prepared(
+            kind, h, width, r, k, rb, 0, out, width, rows, first, last, width, room, turned
+        )  # fmt: skip
 
 
 @inlined
@@ -244,6 +256,7 @@ def _gru_step(
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
     r_h, ahead_h = weights_at(kind, r, 2 * width, hidden), ahead_at(kind, ahead, 2 * width)
+    prepare(kind, mine_h, width, k, end - row, mine_room)
     if after and turned:
         _gru_inner(
             kind, mine_h, width, r_h, k, rb, mine_full, end - row, first, last, mine_room, 1,
@@ -265,10 +278,11 @@ def _gru_step(
         if mode == UNITS:
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
+        prepare(kind, mine_full, width, k, end - row, mine_room)
         if not project_ahead(kind, mine_full, r_h, k, x_h, x_h, first, last, mine_room, 0, ahead_h):
-            multiply(
+            multiply_prepared(
                 kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first,
-                last, width, mine_room,
+                last, width, mine_room, 0,
             )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
@@ -359,11 +373,12 @@ def rnn(
             old = at(states, (s & 1) * batch * width)
             new = at(states, (1 - (s & 1)) * batch * width)
             mine_xw = at(xw, d * steps * xw_step)
-            gates = at(mine_xw, local * xw_step)
+            gates, state = at(mine_xw, local * xw_step), at(old, row * width)
+            k, state_room = depth(s, null(h0), hidden), room_of(kind, room, d * batch + row, hidden)
+            prepare(kind, state, width, k, end - row, state_room)
             add_recurrent(
-                kind, at(old, row * width), width, weights_at(kind, r, d * width, hidden),
-                depth(s, null(h0), hidden), at(gates, row * width), width, end - row, 1, blocks,
-                first, last, room_of(kind, room, d * batch + row, hidden), s & 1,
+                kind, state, width, weights_at(kind, r, d * width, hidden), k,
+                at(gates, row * width), width, end - row, 1, blocks, first, last, state_room, s & 1,
                 ahead_of(
                     kind, x, x_room, inputs, w, bias, d, width, mine_xw, xw_step, s, start, steps,
                     total, backward,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
 from lightrnn.kernels.ahead import project_ahead
-from lightrnn.kernels.gemm import multiply, share
+from lightrnn.kernels.gemm import multiply_prepared, share
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
 from lightrnn.kernels.tiling import load_some, store_some
@@ -122,8 +122,8 @@ def add_recurrent(
 ):  # fmt: skip
     """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
 
-    kind, room, turned: as `multiply` takes them. k: the size of the state, or 0 where that is zero.
-    ahead: what to project for later steps, of `ahead_of`.
+    kind, room, turned: as `multiply_prepared` takes them. k: the size of the state, or 0 where that
+    is zero. ahead: what to project for later steps, of `ahead_of`.
     """
     parts, step = gates, blocks
     if last - first == blocks:
@@ -132,7 +132,9 @@ def add_recurrent(
         p, end = g * step + first, g * step + last
         done = project_ahead(kind, h, r, k, xw, xw, p, end, room, turned, ahead)
         if k > 0 and not done:
-            multiply(kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p, end, ldx, room, turned)
+            multiply_prepared(
+                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p, end, ldx, room, turned
+            )  # fmt: skip
 
 
 @inlined
