@@ -11,15 +11,15 @@ from bench.limits import LEVELS, PEAK, reading
 def least_us(cell: Layer, limits: Mapping[str, float]) -> float:
     """Microseconds at the limits, float32.
 
-    The input's product at the peak of arithmetic; then, each step, the recurrent product: its
-    arithmetic or the reading of its weights, whichever takes longer. Weights come from the level of
-    cache that holds them, shared by the threads.
+    All multiply-adds at the peak of arithmetic; or the reading of the inputs' weights once and of
+    the recurrent ones at each step but the first, whose state is zeros; whichever takes longer.
+    Weights come from the level of cache that holds them, shared by the threads.
     """
     peak = limits[PEAK] * 1e9 * cell.threads
     weights = cell.recurrent_bytes * cell.directions
     fetch = weights / (_rate(cell.recurrent_bytes / cell.threads, limits) * 1e9 * cell.threads)
     arithmetic = cell.multiplies / peak  # of either product: half the multiply-adds, two each
-    return (max(arithmetic, fetch) + max(arithmetic, cell.steps * fetch)) * 1e6
+    return max((2 - 1 / cell.steps) * arithmetic, cell.steps * fetch) * 1e6
 
 
 def _rate(nbytes: float, limits: Mapping[str, float]) -> float:
@@ -33,10 +33,10 @@ def in_second_cache(cell: Layer, caches: Mapping[str, int]) -> bool:
 
 
 def held_by(cell: Layer, limits: Mapping[str, float]) -> str:
-    """What the recurrent product waits for at the limits."""
+    """What a layer waits for at the limits."""
     weights = cell.recurrent_bytes / cell.threads
     fetch = weights / (_rate(weights, limits) * 1e9)
-    arithmetic = cell.multiplies / (limits[PEAK] * 1e9 * cell.threads * cell.steps)
+    arithmetic = 2 * cell.multiplies / (limits[PEAK] * 1e9 * cell.threads * cell.steps)
     if arithmetic >= fetch * cell.directions:
         return "arithmetic"
     return f"reading {weights / 2**20:.2g} MiB of weights a step"

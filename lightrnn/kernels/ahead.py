@@ -4,8 +4,8 @@ A single row times R takes as long as R takes to come out of a cache; arithmetic
 nothing meanwhile. So each of AHEAD steps also multiplies a part of W by the inputs of the AHEAD
 steps after these. Every step's gates are summed in the order of `gemm`: results are the same.
 
-kind: how R is stored, as kernels take it. W is stored so too: as int8 where R is BYTES, and as
-float32 where R has 16 bits.
+kind: how R is stored, as kernels take it. W is stored so too, but as int8 where R is BYTES, and as
+float32 where R is float16 or bfloat16.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def _other_kind(kind):
     """How W is stored where R is stored so."""
     if kind == BYTES:
         return INT8
-    return INT16 if kind == INT16 else FLOAT32
+    return kind if kind >= INT8 else FLOAT32
 
 
 @inlined
 def _is_shaded(kind):
     """Whether there is a pair of tiles for it."""
-    if kind == INT16 or kind == BYTES:
-        return _INTEGERS
+    if kind >= INT8:
+        return _INTEGERS and kind != INT8
     return _FLOATS
 
 
