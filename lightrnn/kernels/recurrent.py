@@ -28,7 +28,7 @@ activation of each direction.
 from __future__ import annotations
 
 from lightrnn.kernels.activation import SIGMOID, TANH
-from lightrnn.kernels.ahead import ahead_at, ahead_of, project_ahead
+from lightrnn.kernels.ahead import add_ahead, is_ahead
 from lightrnn.kernels.gemm import (
     INT8,
     multiply,
@@ -123,6 +123,7 @@ def _lstm_direction(
     mode, row, end, first, last, s_first, s_last = mine
     blocks = (hidden + 15) // 16
     width, ldh = blocks * 16, (size + 15) // 16 * 16
+    back = 1 if backward else 0
     for s in range(start, start + steps):
         t = total - 1 - s if backward else s
         local = start + steps - 1 - s if backward else s - start
@@ -134,11 +135,8 @@ def _lstm_direction(
         prepare(kind, state, ldh, k, end - row, state_room)
         add_recurrent(
             kind, state, ldh, r, k, at(gates, row * 4 * width), 4 * width, end - row, 4, blocks,
-            first, last, state_room, s & 1,
-            ahead_of(
-                kind, x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total,
-                backward,
-            ),
+            first, last, state_room, s & 1, 1,
+            (x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back),
         )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -237,11 +235,18 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 
 @inlined
-def _gru_inner(kind, h, width, r, k, rb, out, rows, first, last, room, turned, ahead):
+def _gru_inner(
+    kind, h, width, r, k, rb, ldb, out, ldo, rows, first, last, room, turned, fresh, ahead
+):  # fmt: skip
     """out = rb + h·Rh."""
-    if not project_ahead(kind, h, r, k, rb, out, first, last, room, turned, ahead):
+    if is_ahead(ahead):
+        add_ahead(
+            kind, h, r, k, rb, out, 1, width // 16, first, last, room, turned, 2 * width, fresh,
+            ahead,
+        )  # fmt: skip
+    else:
         multiply_prepared(
-            kind, h, width, r, k, rb, 0, out, width, rows, first, last, width, room, turned
+            kind, h, width, r, k, rb, ldb, out, ldo, rows, first, last, width, room, turned
         )  # fmt: skip
 
 
@@ -255,21 +260,22 @@ def _gru_step(
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    r_h, ahead_h = weights_at(kind, r, 2 * width, hidden), ahead_at(kind, ahead, 2 * width)
+    r_h = weights_at(kind, r, 2 * width, hidden)
+    fresh = 0 if after and turned else 1
     prepare(kind, mine_h, width, k, end - row, mine_room)
     if after and turned:
         _gru_inner(
-            kind, mine_h, width, r_h, k, rb, mine_full, end - row, first, last, mine_room, 1,
-            ahead_h,
+            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
+            mine_room, 1, 1, ahead,
         )  # fmt: skip
     add_recurrent(
         kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room,
-        turned, ahead,
+        turned, fresh, ahead,
     )  # fmt: skip
     if after and not turned:
         _gru_inner(
-            kind, mine_h, width, r_h, k, rb, mine_full, end - row, first, last, mine_room, 0,
-            ahead_h,
+            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
+            mine_room, 0, 0, ahead,
         )  # fmt: skip
     if not after:
         for n in range(row, end):
@@ -279,11 +285,10 @@ def _gru_step(
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
         prepare(kind, mine_full, width, k, end - row, mine_room)
-        if not project_ahead(kind, mine_full, r_h, k, x_h, x_h, first, last, mine_room, 0, ahead_h):
-            multiply_prepared(
-                kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first,
-                last, width, mine_room, 0,
-            )  # fmt: skip
+        _gru_inner(
+            kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
+            mine_room, 0, 0, ahead,
+        )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
         if is_active(lengths, n, t):
@@ -314,6 +319,7 @@ def gru(
         if mode == IDLE:
             continue
         states, backward = at(h, d * 2 * batch * width), reverse != 0 or d == 1
+        back = 1 if backward else 0
         if start == 0:
             h_in = moved(h0, d * h_direction)
             set_state(states, h_in, width, hidden, h_row, row, end, first, last)
@@ -331,9 +337,9 @@ def gru(
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
                 room_of(kind, room, d * batch, hidden), sync, s & 1, t,
                 depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
-                ahead_of(
-                    kind, x, x_room, inputs, w, bias, d, 3 * width, mine_xw, xw_step, s, start,
-                    steps, total, backward,
+                (
+                    x, x_room, inputs, w, bias, d, 3 * width, mine_xw, xw_step, s, start, steps,
+                    total, back,
                 ),
                 mine, nth,
             )  # fmt: skip
@@ -361,6 +367,7 @@ def rnn(
         if mode == IDLE:
             continue
         states, backward = at(h, d * 2 * batch * width), reverse != 0 or d == 1
+        back = 1 if backward else 0
         act = at(activations, 3 * d)
         if start == 0:
             h_in = moved(h0, d * h_direction)
@@ -378,10 +385,11 @@ def rnn(
             prepare(kind, state, width, k, end - row, state_room)
             add_recurrent(
                 kind, state, width, weights_at(kind, r, d * width, hidden), k,
-                at(gates, row * width), width, end - row, 1, blocks, first, last, state_room, s & 1,
-                ahead_of(
-                    kind, x, x_room, inputs, w, bias, d, width, mine_xw, xw_step, s, start, steps,
-                    total, backward,
+                at(gates, row * width), width, end - row, 1, blocks, first, last, state_room,
+                s & 1, 1,
+                (
+                    x, x_room, inputs, w, bias, d, width, mine_xw, xw_step, s, start, steps, total,
+                    back,
                 ),
             )  # fmt: skip
             for n in range(row, end):

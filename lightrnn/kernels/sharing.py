@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
-from lightrnn.kernels.ahead import project_ahead
+from lightrnn.kernels.ahead import add_ahead, is_ahead
 from lightrnn.kernels.gemm import multiply_prepared, share
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
@@ -118,23 +118,28 @@ def depth(s, rested, size):
 
 @inlined
 def add_recurrent(
-    kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room, turned, ahead
+    kind, h, ldh, r, k, xw, ldx, rows, gates, blocks, first, last, room, turned, fresh, ahead
 ):  # fmt: skip
     """xw += h·R for the first `gates` gates of the hidden blocks [first, last).
 
     kind, room, turned: as `multiply_prepared` takes them. k: the size of the state, or 0 where that
-    is zero. ahead: what to project for later steps, of `ahead_of`.
+    is zero. fresh, ahead: as `add_ahead` takes them.
     """
-    parts, step = gates, blocks
+    if is_ahead(ahead):
+        add_ahead(
+            kind, h, r, k, xw, xw, gates, blocks, first, last, room, turned, 0, fresh, ahead
+        )  # fmt: skip
+        return
+    if k == 0:
+        return
+    parts, end = gates, last
     if last - first == blocks:
-        parts, last = 1, gates * blocks
+        parts, end = 1, gates * blocks
     for g in range(parts):
-        p, end = g * step + first, g * step + last
-        done = project_ahead(kind, h, r, k, xw, xw, p, end, room, turned, ahead)
-        if k > 0 and not done:
-            multiply_prepared(
-                kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p, end, ldx, room, turned
-            )  # fmt: skip
+        p = g * blocks
+        multiply_prepared(
+            kind, h, ldh, r, k, xw, ldx, xw, ldx, rows, p + first, p + end, ldx, room, turned
+        )  # fmt: skip
 
 
 @inlined

@@ -36,7 +36,7 @@ _MOST_PRODUCTS = 1 << 17
 """Multiply-adds by R of a step above which threads do better to share out a layer's units."""
 
 
-_LEAST_READ, _MOST_READ = 32 << 10, 10 << 20
+_LEAST_READ, _MOST_READ = 112 << 10, 10 << 20
 """Bytes of W and R between which inputs are projected ahead: they stay in a cache, but not in the
 nearest."""
 _AHEAD = {
