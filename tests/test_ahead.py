@@ -87,7 +87,7 @@ def test_kernels_agree_with_the_oracle_and_stay_inside_their_memory(
 
 
 @pytest.mark.parametrize("stored", abi.WEIGHTS)
-@pytest.mark.parametrize(("k", "depth"), [(5, 5), (40, 300), (300, 40), (256, 129)])
+@pytest.mark.parametrize(("k", "depth"), [(5, 5), (40, 300), (300, 40), (256, 129), (9, 1030)])
 def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) -> None:
     """Bit for bit, run by the interpreter."""
     quantize: Any = gemm.quantize
@@ -104,23 +104,29 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
     other = stored if whole else "float32"
     b, w, row, rows = pack(k, 128, stored), pack(depth, 16, other), draw(k), draw(8, depth)
     ldx = abi.room_words(depth) if whole else depth
-    words = guarded(np.zeros(abi.room_words(k), np.int32)), guarded(np.zeros((8, ldx), np.int32))
+    sizes = abi.room_words(k), (8, ldx), (8, ldx)
+    words = [guarded(np.zeros(shape, np.int32)) for shape in sizes]
     init, bias = draw(128), draw(16)
     found = [guarded(np.zeros(shape, np.float32)) for shape in ((128,), (8, 16)) * 2]
-    a, x, p, q, init, bias, right, left, *out = spans(row, rows, *words, init, bias, b, w, *found)
+    a, x, p, q, pairs, init, bias, right, left, *out = spans(
+        row, rows, *words, init, bias, b, w, *found
+    )
     step, w_step, passes, k4, d4 = abi.panel_rows(k), abi.panel_rows(depth), 0, k, depth
     if whole:
         passes = int(stored == "int8")
         quantize(a, k, float(LIMITS["bytes" if passes else stored]), passes, p)
         for r in range(8):
-            quantize(x.at(r * depth), depth, float(LIMITS[stored]), 0, q.at(r * ldx))
+            quantize(x.at(r * depth), depth, float(LIMITS[stored]), 2 * passes, q.at(r * ldx))
+            quantize(x.at(r * depth), depth, float(LIMITS[stored]), 0, pairs.at(r * ldx))
         a, x, k4, d4 = p, q, (k + 3) // 4, (depth + 3) // 4
         step, w_step = (panel_bytes(16, n, stored) // 16 for n in (k, depth))
+    else:
+        pairs = x
     make_pair_tile(8, 8, stored)(
         a, right, step, k4, init, out[0], x, ldx, left, d4, bias, out[1], 16
     )
     make_tile(1, 8, stored, passes=passes)(a, 0, right, step, k4, init, 0, out[2], 0, 16)
-    make_tile(8, 1, other)(x, ldx, left, w_step, d4, bias, 0, out[3], 16, 16)
+    make_tile(8, 1, other)(pairs, ldx, left, w_step, d4, bias, 0, out[3], 16, 16)
     assert found[2].all()
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_array_equal(found[1], found[3])

@@ -16,7 +16,7 @@ from lightrnn.graph import FLOAT32, Array, Graph, Node, TensorType
 from lightrnn.kernels import gemm
 from lightrnn.kernels.tiling import LIMITS, make_tile
 from lightrnn.native.abi import WEIGHTS, room_words
-from lightrnn.ops.packing import LARGEST, weight_panels
+from lightrnn.ops.packing import LARGEST, panel_bytes, weight_panels
 from tests.kernels import BACKENDS, guarded, run_kernel, spans
 
 KINDS = ("float16", "bfloat16")
@@ -168,8 +168,7 @@ def test_products_with_narrow_weights(backend: str, kind: int) -> None:
         room = guarded(np.zeros(m * room_words(k), np.int32))
         run_kernel("gemm", guarded(a), guarded(packed), None, c, *sizes, room, backend=backend)
         # Every activation is off by half a step at most, each a share of its row's largest.
-        steps = {"int8": 32639, "int16": 4095}
-        half = np.abs(a).max(1, keepdims=True) * 0.5 / steps.get(WEIGHTS[kind], np.inf)
+        half = np.abs(a).max(1, keepdims=True) * 0.5 / LIMITS.get(WEIGHTS[kind], np.inf)
         bound = half * np.abs(matrix).sum(0) + 2e-6 * np.abs(a) @ np.abs(matrix)
         assert np.all(np.abs(c - a.astype(np.float64) @ matrix) <= bound)
 
@@ -177,7 +176,7 @@ def test_products_with_narrow_weights(backend: str, kind: int) -> None:
 @pytest.mark.native
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", INTEGERS)
-@pytest.mark.parametrize("k", [127, 128, 129, 512, 1025])
+@pytest.mark.parametrize("k", [127, 128, 129, 512, 1024, 1025])
 def test_the_largest_integers_do_not_overflow(backend: str, kind: str, k: int) -> None:
     """Where every product has the largest factors, sums of any length are what they should be."""
     a, b = np.full((2, k), -3, np.float32), np.full((k, 16), 0.7, np.float32)
@@ -205,7 +204,8 @@ def test_a_row_in_bytes_is_what_it_is_in_pairs() -> None:
                 x, a, weights, out = spans(row, words, b, c)
                 quantize(x, k, float(limit), int(each > 0), a)
                 tile = make_tile(1, panels, "int8", passes=each)
-                tile(a, 0, weights, 4 * quads + 4, quads, None, 0, out, 0, n - 16 * (panels - 1))
+                step = panel_bytes(1, k, "int8")
+                tile(a, 0, weights, step, quads, None, 0, out, 0, n - 16 * (panels - 1))
                 found.append(c.copy())
             assert found[0].any()
             np.testing.assert_array_equal(*found)

@@ -142,7 +142,8 @@ def step_ahead(
         x = at(x, time * inputs)
         x_room = moved(x_room, d * steps * row_words(inputs))
         if fresh != 0 and part == 0 and other != FLOAT32 and _is_shaded(kind):
-            quantize_rows(other, x, inputs, inputs, rows, 0, i32(address_of(x_room)))
+            split = 2 if kind == BYTES else 0
+            quantize_rows(other, x, inputs, inputs, rows, split, i32(address_of(x_room)))
         w = weights_at(other, w, d * width + shift, inputs)
         bias = moved(bias, d * width + shift)
         out = at(xw, row * xw_step + shift)

@@ -7,7 +7,6 @@ from typing import Any
 
 from numba import types
 
-from lightrnn.kernels.integers import VNNI
 from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.pairing import make_pair_tile
 from lightrnn.kernels.simd import at
@@ -55,9 +54,10 @@ def _make_row(stored: str, *, passes: int = 0) -> Callable[..., Any]:
     return row_product
 
 
-def _make_rows(rows: int, panels: int, stored: str) -> Callable[..., Any]:
+def _make_rows(rows: int, panels: int, stored: str, *, passes: int = 0) -> Callable[..., Any]:
     """The product of so many rows, as `_make_row` makes it for one, `panels` panels at once."""
-    wide_tile, narrow_tile = make_tile(rows, panels, stored), make_tile(rows, 1, stored)
+    wide_tile = make_tile(rows, panels, stored, passes=passes)
+    narrow_tile = make_tile(rows, 1, stored, passes=passes)
 
     @inlined
     def rows_product(a, lda, b, step, k, init, ldi, c, ldc, first, last, n, turned):
@@ -79,11 +79,16 @@ def _make_rows(rows: int, panels: int, stored: str) -> Callable[..., Any]:
     return rows_product
 
 
-def make_product(stored: str, left: Any, right: Any) -> Callable[..., Any]:
-    """c = init + a·b for one way to store b; left, right: types of the pointers to a and b."""
-    tile, narrow_tile = make_tile(*_A, stored), make_tile(_ROWS_A, 1, stored)
-    product_b, product_c = _make_rows(*_B, stored), _make_rows(*_C, stored)
-    row_product = _make_row(stored)
+def make_product(stored: str, left: Any, right: Any, *, passes: int = 0) -> Callable[..., Any]:
+    """c = init + a·b for one way to store b; left, right: types of the pointers to a and b.
+
+    passes: as `make_tile` takes them.
+    """
+    tile = make_tile(*_A, stored, passes=passes)
+    narrow_tile = make_tile(_ROWS_A, 1, stored, passes=passes)
+    product_b = _make_rows(*_B, stored, passes=passes)
+    product_c = _make_rows(*_C, stored, passes=passes)
+    row_product = _make_row(stored, passes=passes)
 
     @inlined
     def whole_blocks(a, lda, b, step, k, init, ldi, c, ldc, blocks, panels, tail):
@@ -122,7 +127,7 @@ def make_product(stored: str, left: Any, right: Any) -> Callable[..., Any]:
                 row_product(x, b, step, k, start, out, first, last, n, turned)
                 row += 1
 
-    product.__name__ = product.__qualname__ = f"product_{stored}"
+    product.__name__ = product.__qualname__ = f"product_{stored}_{passes}"
     sizes = (_F, _I, _F, _I, _I, _I, _I, _I, _I)
     return outlined(types.void, left, _I, right, _I, _I, *sizes)(product)
 
@@ -141,10 +146,7 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
     passes = 1 if stored == "int8" else 0
     other = "float32" if stored in ("float16", "bfloat16") else stored
     pair_tile = make_pair_tile(_PANELS_D, AHEAD, stored)
-    wide_tile, block_tile = (
-        make_tile(1, _PANELS_D, stored, passes=passes),
-        make_tile(AHEAD, 1, other),
-    )
+    wide_tile = make_tile(1, _PANELS_D, stored, passes=passes)
     row_product = _make_row(stored, passes=passes)
 
     def row_ahead(
@@ -156,13 +158,16 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
         ahead = first + count * part // AHEAD
         stop = first + count * (part + 1) // AHEAD
         whole = count // _PANELS_D if k > 0 else 0
-        for g in range(whole):
+        for g in range(max(whole, stop - ahead)):
             i = whole - 1 - g if turned else g
+            there, apart = k, step
+            if g >= whole:
+                i = there = apart = 0
             j, q = 16 * (first + i * _PANELS_D), 16 * ahead
             right, source, target = at(b, j * step), moved(init, j), at(c, j)
             if ahead < stop:
                 pair_tile(
-                    a, right, step, k, source, target, x, ldx, at(w, q * w_step), depth,
+                    a, right, apart, there, source, target, x, ldx, at(w, q * w_step), depth,
                     moved(bias, q), at(out, q), ldo,
                 )  # fmt: skip
                 ahead += 1
@@ -171,12 +176,6 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
         if k > 0:
             rest = first + whole * _PANELS_D
             row_product(a, b, step, k, init, c, rest, last, 16 * last, turned)
-        while ahead < stop:
-            q = 16 * ahead
-            block_tile(
-                x, ldx, at(w, q * w_step), w_step, depth, moved(bias, q), 0, at(out, q), ldo, 16
-            )  # fmt: skip
-            ahead += 1
 
     row_ahead.__name__ = row_ahead.__qualname__ = f"row_ahead_{stored}"
     weights = _F if other == "float32" else right
@@ -190,22 +189,12 @@ def _no_row_ahead(
     pass
 
 
-def make_split_row(passes: int, left: Any, right: Any) -> Callable[..., Any]:
-    """`make_product` by int8 for a single row that is split in bytes: with VNNI; else none.
-
-    passes: as `make_tile` takes them.
-    """
-    if not VNNI:
-        return inlined(_no_split_row)
-    row_product = _make_row("int8", passes=passes)
+def make_split_row(left: Any, right: Any) -> Callable[..., Any]:
+    """`make_product` by int8 for a single row that is split in high and low bytes. Needs VNNI."""
+    row_product = _make_row("int8", passes=2)
 
     def split_row(a, b, step, k, init, c, first, last, n, turned):
         row_product(a, b, step, k, init, c, first, last, n, turned)
 
-    split_row.__name__ = split_row.__qualname__ = f"split_row_{passes}"
     kinds = (left, right, _I, _I, _F, _F, _I, _I, _I, _I)
     return outlined(types.void, *kinds)(split_row)
-
-
-def _no_split_row(a, b, step, k, init, c, first, last, n, turned):
-    pass

@@ -10,12 +10,22 @@ from __future__ import annotations
 from numba import types
 
 from lightrnn.kernels.blocking import make_product, make_split_row
-from lightrnn.kernels.integers import VNNI, in_pairs, nearest, store_bytes, store_shorts
+from lightrnn.kernels.integers import (
+    VNNI,
+    dot_pairs,
+    in_pairs,
+    nearest,
+    odd_lanes,
+    store_bytes,
+    store_shorts,
+    words_sum,
+)
 from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.simd import (
     absolute,
     at,
     f32,
+    float_bits,
     i32,
     lanes_max,
     lanes_sum,
@@ -29,7 +39,15 @@ from lightrnn.kernels.simd import (
 )
 from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import LIMITS, load_some, moved
-from lightrnn.native.abi import BYTES, RUN, WEIGHTS, panel_rows, room_words
+from lightrnn.native.abi import (
+    BYTES,
+    BYTES_RUN,
+    RAISED,
+    WEIGHTS,
+    byte_runs,
+    panel_rows,
+    room_words,
+)
 
 _F, _H, _I = POINTERS["f32"], POINTERS["u16"], types.int64
 FLOAT32, FLOAT16, BFLOAT16, INT8, INT16 = range(len(WEIGHTS))
@@ -42,13 +60,18 @@ def share(total, ith, nth):
     return total * ith // nth, total * (ith + 1) // nth
 
 
+def _no_split_row(a, b, step, k, init, c, first, last, n, turned):
+    pass
+
+
 _product_float32 = make_product("float32", _F, _F)
 _product_float16 = make_product("float16", _F, _H)
 _product_bfloat16 = make_product("bfloat16", _F, _H)
-_product_int8 = make_product("int8", POINTERS["i32"], POINTERS["u8"])
-_product_int16 = make_product("int16", POINTERS["i32"], POINTERS["u8"])
-_row_int8 = make_split_row(2, POINTERS["i32"], POINTERS["u8"])
-_row_bytes = make_split_row(1, POINTERS["i32"], POINTERS["u8"])
+_W, _B = POINTERS["i32"], POINTERS["u8"]
+_product_int8 = make_product("int8", _W, _B)
+_product_int16 = make_product("int16", _W, _B)
+_row_int8 = make_split_row(_W, _B) if VNNI else inlined(_no_split_row)
+_product_bytes = make_product("int8", _W, _B, passes=1) if VNNI else _product_int8
 
 
 @inlined
@@ -70,8 +93,13 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
 def prepare(kind, a, lda, k, m, room):
     """What of `multiply` is done once for all panels: rows become integers where b is."""
     if kind >= INT8 and k > 0:
-        split = 1 if VNNI and kind != INT16 and m == 1 else 0
-        quantize_rows(kind, a, lda, k, m, split, i32(address_of(room)))
+        quantize_rows(kind, a, lda, k, m, _split(kind, m), i32(address_of(room)))
+
+
+@inlined
+def _split(kind, m):
+    """Whether so many rows are split in bytes: where they are multiplied by bytes."""
+    return 1 if VNNI and (kind == BYTES or (kind == INT8 and m == 1)) else 0
 
 
 @inlined
@@ -90,13 +118,14 @@ def multiply_prepared(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, 
     else:
         quads, words = (k + 3) // 4, row_words(k)
         left, right = i32(address_of(room)), u8(address_of(b))
-        split = 1 if VNNI and kind != INT16 and m == 1 else 0
         step = column_bytes(kind, k)
-        if split and kind == BYTES:
-            _row_bytes(left, right, step, quads, init, c, first, last, n, turned)
-        elif split:
+        if kind == BYTES:
+            _product_bytes(
+                left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
+            )  # fmt: skip
+        elif _split(kind, m):
             _row_int8(left, right, step, quads, init, c, first, last, n, turned)
-        elif kind != INT16:
+        elif kind == INT8:
             _product_int8(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
@@ -118,15 +147,16 @@ def quantize_rows(kind, a, lda, k, m, split, words):
         quantize(at(a, row * lda), k, limit, split, at(words, row * row_words(k)))
 
 
-row_words, between = inlined(room_words), inlined(panel_rows)
+row_words, between, runs_of = inlined(room_words), inlined(panel_rows), inlined(byte_runs)
 
 
 @outlined(types.void, _F, _I, types.float64, _I, POINTERS["i32"])
 def quantize(a, k, limit, split, words):
     """k floats as int16, the largest of them `limit`, in two words for each quad.
 
-    Its pairs; or, if split, high bytes of all quads and then low bytes, both signed. Then their
-    scale, as a float32's bits, and for each RUN of them -128 times their sum.
+    Its pairs; or, if split is 1, high bytes of all quads and then low bytes, both signed. Then
+    their scale, as a float32's bits, and for each BYTES_RUN of them -128 times their sum. If split
+    is 2, pairs with RAISED added, and their products, k0 * k1 + k2 * k3, taken off.
     """
     quads = (k + 3) // 4
     largest = splat(0.0)
@@ -136,17 +166,26 @@ def quantize(a, k, limit, split, words):
     factor = splat(limit / top if top > 0.0 else 0.0)
     shorts, high = u16(address_of(words)), u8(address_of(words))
     low, sums = at(high, 4 * quads), at(words, 2 * quads + 1)
-    for start in range(0, k, RUN):
+    for start in range(0, k, BYTES_RUN):
         total = splat(0.0)
-        for j in range(start, min(start + RUN, k), 16):
+        for j in range(start, min(start + BYTES_RUN, k), 16):
             whole = nearest(load_some(a, j, min(16, k - j)) * factor)
-            if split:
+            if split == 1:
                 store_bytes(high, j, (whole + splat_int(128)) >> splat_int(8), 4 * quads - j)
                 store_bytes(low, j, whole, 4 * quads - j)
+            elif split == 2:
+                store_shorts(shorts, j, in_pairs(whole + splat_int(RAISED)), 4 * quads - j)
             else:
                 store_shorts(shorts, j, in_pairs(whole), 4 * quads - j)
             total = total + to_float(whole)
-        sums[start // RUN] = int(lanes_sum(total)) * -128
+        run = int(lanes_sum(total)) * -128
+        if split == 2:
+            end, products = min(start + BYTES_RUN, 4 * quads) // 2, splat_int(0)
+            for j in range(start // 2, end, 16):
+                pairs = float_bits(load_some(f32(address_of(words)), j, min(16, end - j)))
+                products = dot_pairs(pairs, odd_lanes(pairs), products)
+            run -= words_sum(products)
+        sums[start // BYTES_RUN] = run
     scale = at(f32(address_of(words)), 2 * quads)
     scale[0] = top / limit
 
@@ -163,7 +202,7 @@ def column_bytes(kind, k):
     if kind == FLOAT32:
         return 4 * between(k)
     if kind == INT8 or kind == BYTES:
-        return 4 * ((k + 3) // 4) + 4
+        return 4 * ((k + 3) // 4) + 4 + 4 * runs_of(k)
     if kind == INT16:
         return 8 * ((k + 3) // 4) + 4
     return 2 * between(k)

@@ -81,29 +81,71 @@ def dot_bytes(x: Any, y: Any, total: Any) -> Any:
     return total + (first * second).reshape(LANES, 4).sum(axis=1, dtype=np.int32)
 
 
+def _with_memory(mnemonic: str, times: int, offset: int, *, one: bool) -> Callable[..., Any]:
+    """Code of an instruction of a vector, what lies `times` steps and `offset` bytes on, a total.
+
+    The compiler does not know that memory is read: it must have been written by another function.
+    """
+    place = f"{offset}($2, $3, {times})" if times else f"{offset}($2)"
+    code = f"{mnemonic} {place}{'{1to16}' if one else ''}, $1, $0"
+
+    def call(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        factor, pointer, _, *total = args
+        step = index_of(context, b, sig, args, 2)
+        values = [factor, b.ptrtoint(pointer, ir.IntType(64)), step, *total]
+        kind = ir.FunctionType(_WORDS, [v.type for v in values])
+        return b.asm(kind, code, "=v,v,r,r" + ",0" * len(total), values, side_effect=False)
+
+    return call
+
+
 def pairs_at(times: int, offset: int, *, one: bool) -> Callable[..., Any]:
     """`dot_pairs` of a vector and one in memory, `times` steps and `offset` bytes on. Needs VNNI.
 
     The function takes the vector, a pointer, the bytes of a step and the total. one: a single word
-    for all lanes. The compiler does not know that memory is read: it must have been written by
-    another function.
+    for all lanes. Only what another function has written may be read.
     """
-    kind = ir.FunctionType(_WORDS, [_WORDS, ir.IntType(64), ir.IntType(64), _WORDS])
-    place = f"{offset}($2, $3, {times})" if times else f"{offset}($2)"
-    code = f"vpdpwssd {place}{'{1to16}' if one else ''}, $1, $0"
-
-    def call(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        factor, pointer, _, total = args
-        step = index_of(context, b, sig, args, 2)
-        values = [factor, b.ptrtoint(pointer, ir.IntType(64)), step, total]
-        return b.asm(kind, code, "=v,v,r,r,0", values, side_effect=False)
 
     def twin(x: Any, p: Span, step: int, total: Any) -> Any:
         start = times * step + offset
         words = p.lanes(start, 4 if one else 4 * LANES).view(np.int32)
         return dot_pairs(x, np.broadcast_to(words, LANES), total)
 
-    return compiled(signature(I16, I16, POINTERS["u8"], int, I16), call)(twin)
+    code = _with_memory("vpdpwssd", times, offset, one=one)
+    return compiled(signature(I16, I16, POINTERS["u8"], int, I16), code)(twin)
+
+
+def sum_at(times: int, offset: int) -> Callable[..., Any]:
+    """A vector and a word in memory, added in each lane; otherwise as `pairs_at`."""
+
+    def twin(x: Any, p: Span, step: int) -> Any:
+        return x + p.lanes(times * step + offset, 4).view(np.int32)
+
+    code = _with_memory("vpaddd", times, offset, one=True)
+    return compiled(signature(I16, I16, POINTERS["u8"], int), code)(twin)
+
+
+def _odd_lanes(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    order = [k + 1 if k % 2 == 0 else LANES for k in range(LANES)]
+    zeros = ir.Constant(_WORDS, [0] * LANES)
+    return b.shuffle_vector(args[0], zeros, ir.Constant(_WORDS, order))
+
+
+@compiled(signature(I16, I16), _odd_lanes)
+def odd_lanes(v: Any) -> Any:
+    """Lanes 1, 3, 5 as lanes 0, 2, 4; the others 0."""
+    return np.stack([v[1::2], np.zeros(LANES // 2, v.dtype)], axis=1).ravel()
+
+
+def _words_sum(context: Any, b: Any, sig: Any, args: Any) -> Any:
+    total = call_llvm(b, f"llvm.vector.reduce.add.v{LANES}i32", _WORD, args)
+    return b.sext(total, ir.IntType(64))
+
+
+@compiled(signature(types.int64, I16), _words_sum)
+def words_sum(v: Any) -> Any:
+    """The sum of all lanes, modulo 2**32."""
+    return int(v.sum(dtype=np.int32))
 
 
 def _load_words(context: Any, b: Any, sig: Any, args: Any) -> Any:

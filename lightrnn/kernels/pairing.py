@@ -9,7 +9,7 @@ from typing import Any
 from lightrnn.kernels import integers, simd
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.threads import address_of
-from lightrnn.kernels.tiling import LOADS, PAIRS
+from lightrnn.kernels.tiling import LOADS, PAIRS, RUNS
 from lightrnn.native.abi import RUN
 
 
@@ -21,7 +21,8 @@ def make_pair_tile(panels: int, rows: int, stored: str = "float32") -> Callable[
     `make_tile`. out = bias + x·w: `rows` rows, `ldx` apart in x and `ldo` apart in out, by one
     panel of [depth, 16]; bias [16] is for all of them, null for zeros.
     stored: how b is stored; w is too, but as float32 where that is float16 or bfloat16. For int16
-    and int8 k and depth count quads, a and x hold what `gemm.quantize` gives; for int8 a's bytes.
+    and int8 k and depth count quads, a and x hold what `gemm.quantize` gives; for int8 a's bytes
+    and x's raised pairs.
     """
     lines = ["def pair_tile(a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo):"]
     scope: dict[str, Any] = {**vars(simd), **vars(integers), "address_of": address_of}
@@ -85,7 +86,24 @@ _FROM_MEMORY = {
     for one in (True, False)
     for times in (0, 1, 2, 4)
     for offset in ((0, 4) if one else (0, 64))
+} | {
+    f"sum_{times}_{offset}": integers.sum_at(times, offset)
+    for times in (0, 1, 2, 4)
+    for offset in (0, 4)
 }
+
+
+def _raised_lines(rows: int) -> list[str]:
+    """A quad of w by those of the rows: four products in the time of three.
+
+    x0 w0 + x1 w1 = (x0 + w1) (x1 + w0) - x0 x1 - w0 w1: Winograd, A New Algorithm for Inner
+    Product, 1968. One addition makes two factors, pairs being raised so far that nothing carries.
+    """
+    lines = ["u = load_words(w, 64 * i)", "e = even_bytes(u)", "u = odd_bytes(u)"]
+    for r, (base, times) in zip(range(rows), _PLACES, strict=True):
+        lines += [f"f = sum_{times}_0(u, x{base}, 4 * ldx)"]
+        lines += [f"d{r} = dot_pairs(f, sum_{times}_4(e, x{base}, 4 * ldx), d{r})"]
+    return lines
 
 
 def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
@@ -106,7 +124,8 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
                 name = f"pairs_all_{times}_{64 * half}"
                 reads += [f"c{p} = {name}(v, b{base}, {panel_bytes}, c{p})"]
     shaded = [f"x{g} = at(u8(address_of(x)), 4 * ({g} * ldx + 2 * i))" for g in (0, 2, 3)]
-    for half, pairs in enumerate(halves):
+    shaded += _raised_lines(rows) if whole else []
+    for half, pairs in enumerate(() if whole else halves):
         shaded += [f"u = {pairs.replace('(b,', '(w,').format(f'{nbytes} * i')}"]
         for r, (base, times) in zip(range(rows), _PLACES, strict=True):
             name = f"pairs_one_{times}_{4 * half}"
@@ -124,7 +143,7 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
         lines += ["        if start < depth:"]
         lines += [f"            d{r} = {begin.format('x', f'{r} * ldx + 2 * depth')}"
                   for r in range(rows)]  # fmt: skip
-    lines += _pair_loops(reads, shaded, RUN // 4)
+    lines += _pair_loops(reads, shaded, RUNS[stored] // 4)
     lines += ["        if start < k:", "            source = init if start == 0 else c"]
     lines += ["            v = broadcast(f32(address_of(a) + 8 * k), 0)"]
     for p in range(panels):
@@ -136,6 +155,9 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
         ]
     lines += ["        if start < depth:"]
     lines += ["            source, ld = (bias, 0) if start == 0 else (out, ldo)"]
+    if whole:
+        lines += [f"            u = load_words(w, {nbytes} * depth + 64 + 64 * run)"]
+        lines += [f"            d{r} = d{r} - u" for r in range(rows)]
     for r in range(rows):
         lines += [
             f"            v = broadcast(f32(address_of(x) + 4 * ({r} * ldx + 2 * depth)), 0)",

@@ -16,7 +16,7 @@ from typing import Any
 from lightrnn.kernels import integers, simd
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.threads import address_of
-from lightrnn.native.abi import RUN
+from lightrnn.native.abi import BYTES_RUN, RUN
 
 TILES = {
     "v3": ((6, 1), (4, 1), (2, 3), (1, 4), (1, 2)),
@@ -25,9 +25,11 @@ TILES = {
 """Tiles as (rows, panels), largest first; the last two have one row."""
 TILES["v4vnni"] = TILES["v4"]
 
-LIMITS = {"int8": 32639, "int16": 4095, "bytes": 127}
+LIMITS = {"int8": 16255, "int16": 4095, "bytes": 127}
 """The largest activation, by how weights are stored (bytes: abi.BYTES): a run's sum then fits in 32
-bits, and for int8 two signed bytes hold it as 256 times one and the other."""
+bits, and in 16 for int8 the sum of a weight and of an activation that is raised."""
+RUNS = {"int8": BYTES_RUN, "int16": RUN}
+"""Products of a sum of integers before it is scaled."""
 
 PAIRS = {
     "int8": (64, "even_bytes(load_words(b, {0}))", "odd_bytes(load_words(b, {0}))"),
@@ -53,9 +55,10 @@ def make_tile(
     a: [rows, k], rows `lda` apart; if turned, [k, rows]. b: `panels` panels of [k, 16], 16 * `step`
     apart. init, c: rows `ldi` and `ldc` apart; init may be null for zeros. tail: columns of the
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
-    k counts quads and step bytes, a holds what `gemm.quantize` gives, and b a panel's scales after
-    its weights. passes: for int8 and one row that is split in bytes: 2 for high and low ones, 1
-    for low ones alone. packed: otherwise b is [k, columns] as it lies, rows `step` apart.
+    k counts quads and step bytes, a holds what `gemm.quantize` gives, and b what
+    `ops.packing.integer_panels` does. passes: for int8 and rows that are split in bytes: 1 for low
+    ones alone, 2 for one row's high and low ones. packed: otherwise b is [k, columns] as it lies,
+    rows `step` apart.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
@@ -117,9 +120,9 @@ def _integer_lines(
         begin = f"broadcast_int(a, {r} * lda + run)" if stored == "int8" else "splat_int(0)"
         lines += [f"        n{r}_{p} = {begin}"]
         lines += [f"        h{r}_{p} = splat_int(0)"] if passes == 2 else []
-    lines += [f"        for i in range(start, min(start + {RUN // 4}, k)):"]
+    lines += [f"        for i in range(start, min(start + {RUNS[stored] // 4}, k)):"]
     if passes:
-        lines += _byte_lines(panels, nbytes, passes)
+        lines += _byte_lines(rows, panels, nbytes, passes)
     for half, pairs in enumerate(() if passes else halves):
         for p in range(panels):
             place = f"{16 * p} * step + {nbytes} * i"
@@ -139,17 +142,20 @@ def _integer_lines(
                 f"        c{r}_{p} = fma(to_float(n{r}_{p}), v * s{p}, c{r}_{p})",
                 f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})",
             ]
-    return [*lines, f"        source, ld, start, run = c, ldc, start + {RUN // 4}, run + 1"]
+    following = f"c, ldc, start + {RUNS[stored] // 4}, run + 1"
+    return [*lines, f"        source, ld, start, run = {following}"]
 
 
-def _byte_lines(panels: int, nbytes: int, passes: int) -> list[str]:
-    """The products of one row with low bytes of activations, before them with high ones if two."""
-    lines = ["            v = broadcast_int(a, k + i)"]
-    lines += ["            w = broadcast_int(a, i)"] if passes == 2 else []
-    for p in range(panels):
-        lines += [f"            b{p} = load_words(b, {16 * p} * step + {nbytes} * i)"]
-        lines += [f"            h0_{p} = dot_bytes(b{p}, w, h0_{p})"] if passes == 2 else []
-        lines += [f"            n0_{p} = dot_bytes(b{p}, v, n0_{p})"]
+def _byte_lines(rows: int, panels: int, nbytes: int, passes: int) -> list[str]:
+    """The products with low bytes of activations; if two passes, of one row with high ones too."""
+    lines = ["            w = broadcast_int(a, i)"] if passes == 2 else []
+    for r in range(rows):
+        lines += [f"            v = broadcast_int(a, {r} * lda + k + i)"]
+        for p in range(panels):
+            place = f"{16 * p} * step + {nbytes} * i"
+            lines += [f"            b{p} = load_words(b, {place})"] if r == 0 else []
+            lines += [f"            h0_{p} = dot_bytes(b{p}, w, h0_{p})"] if passes == 2 else []
+            lines += [f"            n{r}_{p} = dot_bytes(b{p}, v, n{r}_{p})"]
     return lines
 
 

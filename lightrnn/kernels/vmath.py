@@ -84,7 +84,7 @@ def tanh(x):
     a = absolute(x)
     twice, top = a + a, splat(20.0)
     n, r = _split(select(twice > top, top, twice))
-    s = scale_by_power(splat(1.0), n)
+    s = bits_float((float_bits(n + splat(_ROUNDER)) + splat_int(127)) << splat_int(23))
     m = fma(s, _expm1_near_zero(r), s - splat(1.0))
     return copy_sign(m / (m + splat(2.0)), x)
 

@@ -24,7 +24,7 @@ from functools import cached_property
 
 from lightrnn.record import Record
 
-ABI = 6
+ABI = 7
 """Raised whenever an argument list or the program layout changes."""
 
 LANES = 16
@@ -32,12 +32,23 @@ LANES = 16
 
 ALIGNMENT = 64
 RUN = 128
-"""Products of a sum before it is rounded into the total, and of integers before they are scaled."""
+"""Products of a sum before it is rounded into the total, and of int16 before they are scaled."""
+BYTES_RUN = 1024
+"""Products of int8 weights before they are scaled."""
+
+
+RAISED = 16256
+"""What is added to activations, none of which is below 0 then, for `kernels.pairing`."""
+
+
+def byte_runs(k: int) -> int:
+    """Sums of which one of k products of int8 weights is made."""
+    return (k + BYTES_RUN - 1) // BYTES_RUN
 
 
 def room_words(k: int) -> int:
     """Words (int32) that a row of k floats takes as integers, as `gemm.quantize` writes it."""
-    return 2 * ((k + 3) // 4) + 1 + (k + RUN - 1) // RUN
+    return 2 * ((k + 3) // 4) + 1 + byte_runs(k)
 
 
 def panel_rows(k: int) -> int:

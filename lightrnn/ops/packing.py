@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import LANES, WEIGHTS, panel_rows, room_words
+from lightrnn.native.abi import BYTES_RUN, LANES, RAISED, WEIGHTS, byte_runs, panel_rows, room_words
 from lightrnn.ops.lowering import Operand
 
 _MANY_ROWS = 12
@@ -28,12 +28,13 @@ def weight_scales(matrix: Array, axis: int, stored: str) -> Array:
 
 
 def integer_panels(matrix: Array, stored: str) -> Array:
-    """[..., K, N] as panels of four rows: [..., ceil(N / 16), K4 * 64 * size + 64] bytes.
+    """[..., K, N] as panels of four rows: [..., ceil(N / 16), panel_bytes(16, K, stored)].
 
-    K4 = ceil(K / 4), size: bytes of a number. A panel holds, for each four rows k0 to k3, their
-    numbers, then the float32 scales of its 16 columns. int8: for each column k0 to k3, 128 added;
-    int16: for each column k0 and k2, then for each k1 and k3. Columns are scaled by
-    `weight_scales`: exact where the matrix is made of such numbers with such scales.
+    A panel holds, for each four rows k0 to k3, their numbers, then the float32 scales of its 16
+    columns. int8: for each column k0 to k3, 128 added, and behind the scales for each BYTES_RUN
+    rows the int32 sums of k0 * k1 + k2 * k3 + RAISED * (k0 + k1 + k2 + k3), which
+    `kernels.pairing` takes off. int16: for each column k0 and k2, then for each k1 and k3. Columns
+    are scaled by `weight_scales`: exact where the matrix is made of such numbers with such scales.
     """
     scales = weight_scales(matrix, -2, stored)
     *batch, k, n = matrix.shape
@@ -41,18 +42,28 @@ def integer_panels(matrix: Array, stored: str) -> Array:
     whole = np.zeros((*batch, 4 * quads, wide), stored)
     whole[..., :k, :n] = np.rint(matrix / scales)
     blocks = whole.reshape(*batch, quads, 2, 2, wide // LANES, LANES)
+    columns = np.ones((*batch, wide), np.float32)
+    columns[..., :n] = scales[..., 0, :]
+    tails = [columns.view(np.uint8).reshape(*batch, wide // LANES, LANES * 4)]
     if stored == "int8":
         order = -2, -5, -1, -4, -3
         blocks = blocks.view(np.uint8) + np.uint8(128)
+        tails += [sums.view(np.uint8) for sums in _sums_of_pairs(blocks)]
     else:
         order = -2, -5, -3, -1, -4
     blocks = np.moveaxis(blocks, order, (-5, -4, -3, -2, -1))
-    columns = np.ones((*batch, wide), np.float32)
-    columns[..., :n] = scales[..., 0, :]
     weights = np.ascontiguousarray(blocks).view(np.uint8)
     weights = weights.reshape(*batch, wide // LANES, quads * 4 * LANES * whole.itemsize)
-    tails = columns.view(np.uint8).reshape(*batch, wide // LANES, LANES * 4)
-    return np.concatenate([weights, tails], axis=-1)
+    return np.concatenate([weights, *tails], axis=-1)
+
+
+def _sums_of_pairs(blocks: Array) -> list[Array]:
+    """The sums of `integer_panels` of [..., quads, 2, 2, N / 16, 16], modulo 2**32, run by run."""
+    first, second = (blocks[..., k, :, :].astype(np.uint32) for k in (0, 1))
+    terms = (first * second + RAISED * (first + second)).sum(-3, dtype=np.uint32)
+    starts = range(0, terms.shape[-3], BYTES_RUN // 4)
+    runs = [terms[..., k : k + BYTES_RUN // 4, :, :].sum(-3, dtype=np.uint32) for k in starts]
+    return [run.view(np.int32) for run in runs]
 
 
 def weight_panels(matrix: Array, stored: str) -> Array:
@@ -65,7 +76,9 @@ def weight_panels(matrix: Array, stored: str) -> Array:
 def panel_bytes(columns: int, k: int, stored: str) -> int:
     """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
     if stored in LARGEST:
-        return columns * (4 * ((k + 3) // 4) * np.dtype(stored).itemsize + 4)
+        size = np.dtype(stored).itemsize
+        sums = 4 * byte_runs(k) if size == 1 else 0
+        return columns * (4 * ((k + 3) // 4) * size + 4 + sums)
     return columns * panel_rows(k) * (4 if stored == "float32" else 2)
 
 
