@@ -36,7 +36,7 @@ TURN, TURN_SECONDS, PAUSE = 15, 0.05, 0.06
 """Runs and seconds of a turn at most, and seconds before it, where engines have threads of their
 own: onnxruntime's spin for 40 ms after a run. A machine's two virtual cores may be one core's two
 threads for some tenths of a second: turns are shorter than that."""
-LONGER = 3
+LONGER = 6
 """Times the seconds for a cell with several threads: what disturbs one of them lasts for longer."""
 ALLOWED = {True: 1e-4, False: 0.1}
 """RMS of the difference of outputs of size 1; by whether both compute in float32."""
@@ -134,9 +134,11 @@ def interleaved(
 
     Runs alternate where each engine computes on the calling thread alone. An engine's other threads
     may spin for a while after a run, on the cores that the next engine is about to use: then turns
-    are of several runs, after a pause and a few runs that are not counted.
+    are of several runs, after a pause and a few runs that are not counted. The first turns are not
+    either: lightrnn learns in them what its threads are worth.
     """
     rows: list[tuple[float, float]] = []
+    learnt = False
     for _ in range(WARM if alone else 0):
         first(), second()
     end = time.perf_counter() + seconds
@@ -150,7 +152,9 @@ def interleaved(
             warm = min(_seconds(run) for _ in range(WARM))
             turn = len(columns[0]) if columns else min(max(int(TURN_SECONDS / warm), WARM), TURN)
             columns.append([_seconds(run) for _ in range(turn)])
-        rows.extend(zip(*columns, strict=True))
+        if learnt:
+            rows.extend(zip(*columns, strict=True))
+        learnt = True
     return np.array(rows)
 
 

@@ -29,6 +29,7 @@ from lightrnn.kernels.simd import (
     i32,
     lanes_max,
     lanes_sum,
+    load,
     maximum,
     null,
     splat,
@@ -150,6 +151,21 @@ def quantize_rows(kind, a, lda, k, m, split, words):
 row_words, between, runs_of = inlined(room_words), inlined(panel_rows), inlined(byte_runs)
 
 
+@inlined
+def _largest(a, k):
+    """The largest magnitude of k floats, four vectors at a time."""
+    first = second = third = fourth = splat(0.0)
+    whole = k // 64 * 64
+    for j in range(0, whole, 64):
+        first = maximum(first, absolute(load(a, j)))
+        second = maximum(second, absolute(load(a, j + 16)))
+        third = maximum(third, absolute(load(a, j + 32)))
+        fourth = maximum(fourth, absolute(load(a, j + 48)))
+    for j in range(whole, k, 16):
+        first = maximum(first, absolute(load_some(a, j, min(16, k - j))))
+    return lanes_max(maximum(maximum(first, second), maximum(third, fourth)))
+
+
 @outlined(types.void, _F, _I, types.float64, _I, POINTERS["i32"])
 def quantize(a, k, limit, split, words):
     """k floats as int16, the largest of them `limit`, in two words for each quad.
@@ -159,10 +175,7 @@ def quantize(a, k, limit, split, words):
     is 2, pairs with RAISED added, and their products, k0 * k1 + k2 * k3, taken off.
     """
     quads = (k + 3) // 4
-    largest = splat(0.0)
-    for j in range(0, k, 16):
-        largest = maximum(largest, absolute(load_some(a, j, min(16, k - j))))
-    top = lanes_max(largest)
+    top = _largest(a, k)
     factor = splat(limit / top if top > 0.0 else 0.0)
     shorts, high = u16(address_of(words)), u8(address_of(words))
     low, sums = at(high, 4 * quads), at(words, 2 * quads + 1)
@@ -171,7 +184,8 @@ def quantize(a, k, limit, split, words):
         for j in range(start, min(start + BYTES_RUN, k), 16):
             whole = nearest(load_some(a, j, min(16, k - j)) * factor)
             if split == 1:
-                store_bytes(high, j, (whole + splat_int(128)) >> splat_int(8), 4 * quads - j)
+                if limit > _BYTES_LIMIT:
+                    store_bytes(high, j, (whole + splat_int(128)) >> splat_int(8), 4 * quads - j)
                 store_bytes(low, j, whole, 4 * quads - j)
             elif split == 2:
                 store_shorts(shorts, j, in_pairs(whole + splat_int(RAISED)), 4 * quads - j)
