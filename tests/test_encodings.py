@@ -188,26 +188,28 @@ def test_the_largest_integers_do_not_overflow(backend: str, kind: str, k: int) -
     np.testing.assert_allclose(c, [[-2.1 * k] * 16, [2.1 * k] * 16], rtol=1e-5)
 
 
-def test_a_row_in_bytes_is_what_it_is_in_pairs() -> None:
-    """Bit for bit: the forms that CPUs with VNNI take for one row, run by the interpreter."""
+def test_rows_in_bytes_are_what_they_are_in_pairs() -> None:
+    """Bit for bit: the forms that CPUs with VNNI take, run by the interpreter."""
     quantize: Any = gemm.quantize
     rng = np.random.default_rng(5)
-    for k, n in ((5, 16), (128, 48), (300, 33)):
-        row = guarded(rng.standard_normal(k).astype(np.float32))
+    forms = (LIMITS["int8"], 2, 1), (LIMITS["bytes"], 2, 1), (LIMITS["bytes"], 1, 1)
+    for k, n in ((5, 16), (128, 48), (300, 33), (1030, 16)):
         b = guarded(weight_panels(rng.standard_normal((k, n)).astype(np.float32), "int8"))
-        panels, quads = -(-n // 16), (k + 3) // 4
-        for limit, passes in ((LIMITS["int8"], 2), (LIMITS["bytes"], 2), (LIMITS["bytes"], 1)):
+        panels, quads, width = -(-n // 16), (k + 3) // 4, room_words(k)
+        for limit, passes, rows in (*forms, (LIMITS["bytes"], 1, 3)):
+            a = guarded(rng.standard_normal((rows, k)).astype(np.float32))
             found = []
             for each in (0, passes):
-                words = guarded(np.zeros(room_words(k), np.int32))
-                c = guarded(np.zeros((1, n), np.float32))
-                x, a, weights, out = spans(row, words, b, c)
-                quantize(x, k, float(limit), int(each > 0), a)
-                tile = make_tile(1, panels, "int8", passes=each)
-                step = panel_bytes(1, k, "int8")
-                tile(a, 0, weights, step, quads, None, 0, out, 0, n - 16 * (panels - 1))
+                words = guarded(np.zeros((rows, width), np.int32))
+                c = guarded(np.zeros((rows, n), np.float32))
+                x, whole, weights, out = spans(a, words, b, c)
+                for r in range(rows):
+                    quantize(x.at(r * k), k, float(limit), int(each > 0), whole.at(r * width))
+                step, tail = panel_bytes(1, k, "int8"), n - 16 * (panels - 1)
+                tile = make_tile(rows, panels, "int8", passes=each)
+                tile(whole, width, weights, step, quads, None, 0, out, n, tail)
                 found.append(c.copy())
-            assert found[0].any()
+            assert found[0].all()
             np.testing.assert_array_equal(*found)
 
 
