@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,38 @@ def test_integers_lose_what_their_bits_say(
         np.testing.assert_array_equal(alone[:, :, 0], found[:, :, n])
 
 
+@pytest.mark.parametrize(("op", "projection"), [("GRU", 0), ("LSTM", 0), ("LSTM", 9)])
+def test_gates_lose_more_than_candidates(op: str, projection: int) -> None:
+    """Recurrent weights of gates in 8 bits, of candidates in 13: a sigmoid makes errors small."""
+    graph = layer(op, 21, projection)
+    gates = {"GRU": 2, "LSTM": 3}[op]
+    stored = {n: "int16" for n in ("w", "p") if n in graph.constants}
+    errors = {}
+    for r in ("int8", f"int8x{gates}_int16", "int16"):
+        kinds = {**stored, "r": r, **({"p": r} if r == "int8" and projection else {})}
+        data = dumps(ModelFile({"main": graph}, encodings=kinds))
+        decoded, model = read(io.BytesIO(data)).graphs["main"], lightrnn.load(data)
+        x = np.random.default_rng(0).standard_normal((9, 20, 10)).astype(np.float32)
+        found = model.run({"x": x})["y"]
+        wanted = evaluate(decoded, {"x": x})["y"]
+        assert np.square(found - wanted).mean() ** 0.5 < 3e-4
+        errors[r] = np.square(found - evaluate(graph, {"x": x})["y"]).mean() ** 0.5
+        rounding = np.abs(decoded.constants["r"] - graph.constants["r"])
+        largest = [127] * gates * 21 + [4095 if r.endswith("16") else 127] * 21
+        if r == "int16":
+            largest = [4095] * len(largest)
+        steps = np.abs(graph.constants["r"]).max(-1) / np.array(largest)
+        assert np.all(rounding <= 0.501 * steps[..., None])
+        for n in (0, 7, 19):
+            alone = model.run({"x": x[:, n : n + 1]})["y"]
+            np.testing.assert_array_equal(alone[:, :, 0], found[:, :, n])
+    whole, mixed, fine = errors.values()
+    assert fine < mixed < 0.8 * whole
+
+
 def test_scales_must_fit() -> None:
-    stored, metadata = container.read(integer_file(layer("GRU", 5), "int8"))
+    graph = layer("GRU", 5)
+    stored, metadata = container.read(integer_file(graph, "int8"))
     for name, change, message in (
         ("w:scales", None, "needs scales 'w:scales' of F32"),
         ("w:scales", np.ones((2, 1, 1), np.float32), "needs scales"),
@@ -121,20 +152,49 @@ def test_scales_must_fit() -> None:
         ("r:scales", 0 * stored["r:scales"].array, "not a positive number"),
         ("out:scales", np.nan * stored["out:scales"].array, "not a positive number"),
     ):
-        tensors = {n: t for n, t in stored.items() if n != name}
-        if change is not None:
-            code = "F16" if change.dtype == np.float16 else "F32"
-            tensors[name] = container.Tensor(code, change)
-        target = io.BytesIO()
-        container.write(target, tensors, metadata)
+        refuse(stored, metadata, name, change, message)
+    data = dumps(ModelFile({"main": graph}, encodings={"r": "int8x2_int16"}))
+    stored, metadata = container.read(data)
+    last, first = stored["r:last"].array, stored["r"].array
+    for name, change, message in (
+        ("r:last", None, r"needs a part 'r:last' of I16 \[2, 5, 5\]"),
+        ("r:last", last[:, :4], "needs a part 'r:last'"),
+        ("r:last", last.astype(np.int8), "needs a part 'r:last'"),
+        ("r", first[:, :9], "needs a part 'r:last'"),
+        ("r:scales", stored["r:scales"].array[:, :14], r"of F32 \[2, 15, 1\]"),
+    ):
+        refuse(stored, metadata, name, change, message)
+    for kind, message in (("int8x3_int16", "has 15 rows, not 4 equal parts"), ("int8x2", "int8x2")):
         with pytest.raises(FormatError, match=message):
-            lightrnn.load(target.getvalue())
+            dumps(ModelFile({"main": graph}, encodings={"r": kind}))
+
+
+def refuse(
+    stored: Mapping[str, container.Tensor],
+    metadata: Mapping[str, str],
+    name: str,
+    change: Array | None,
+    message: str,
+) -> None:
+    """A file with one tensor changed or left out is refused."""
+    tensors = {n: t for n, t in stored.items() if n != name}
+    if change is not None:
+        codes = {"float16": "F16", "float32": "F32", "int8": "I8", "int16": "I16"}
+        array = np.ascontiguousarray(change)
+        tensors[name] = container.Tensor(codes[array.dtype.name], array)
+    target = io.BytesIO()
+    container.write(target, tensors, metadata)
+    with pytest.raises(FormatError, match=message):
+        lightrnn.load(target.getvalue())
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("kind", [*INTEGERS, "int8x3_int16"])
 def test_integers_give_the_same_bits_on_any_number_of_threads(kind: str) -> None:
-    data = integer_file(layer("LSTM", 160), kind)
+    graph = layer("LSTM", 160)
+    data = dumps(ModelFile({"main": graph}, encodings={"w": "int16", "r": kind}))
+    if kind in INTEGERS:
+        data = integer_file(graph, kind)
     x = np.random.default_rng(0).standard_normal((80, 4, 10)).astype(np.float32)
     alone = lightrnn.load(data, threads=1).run({"x": x})["y"]
     shared = lightrnn.load(data, threads=2)

@@ -111,12 +111,14 @@ def executors(monkeypatch: pytest.MonkeyPatch) -> list[Executor]:
 
 def prepared(op: str, hidden: int, stored: str) -> Prepared:
     graph = recurrent_graph(op, hidden, lengths=True)
+    if stored == "mixed":
+        stored = {"GRU": "int8x2_int16", "LSTM": "int8x3_int16"}.get(op, "int16")
     encodings = dict.fromkeys([n for n, a in graph.constants.items() if a.ndim == 3], stored)
     return prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
 
 
 @native
-@pytest.mark.parametrize("stored", ["float32", "int16", "int8"])
+@pytest.mark.parametrize("stored", ["float32", "int16", "int8", "mixed"])
 @pytest.mark.parametrize("hidden", [5, 16, 67])
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
 def test_all_levels_give_the_same_bits(

@@ -14,17 +14,25 @@ from lightrnn.graph import FLOAT32, Array
 CODES = {
     "float16": "F16", "bfloat16": "BF16",
     "int8": "I8", "int8_columns": "I8", "int16": "I16", "int16_columns": "I16",
+    "int8x2_int16": "I8", "int8x3_int16": "I8",
 }  # fmt: skip
 """Encodings, and the codes of their tensors in the file."""
 
-AXES = {"int8": -1, "int8_columns": -2, "int16": -1, "int16_columns": -2}
+AXES = {
+    "int8": -1, "int8_columns": -2, "int16": -1, "int16_columns": -2, "int8x2_int16": -1,
+    "int8x3_int16": -1,
+}  # fmt: skip
 """The axis along which integers share a scale: a row, or a column of a matrix."""
+
+PARTS = {"int8x2_int16": 2, "int8x3_int16": 3}
+"""Of rows in parts of equal size, how many parts are int8; one more, the last, is int16: recurrent
+weights of a layer's gates, whose rounding errors a sigmoid makes small, and of its candidates."""
 
 LARGEST = {"I8": 127, "I16": 4095}
 """The largest integer of each row or column: int16 keeps 13 bits, what kernels can sum in 32."""
 
-SCALES = ":scales"
-"""Ends the name of the tensor that holds the scales of an integer constant."""
+SCALES, LAST = ":scales", ":last"
+"""End the names of tensors that hold the scales of an integer constant, and the last of PARTS."""
 
 
 def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
@@ -38,13 +46,19 @@ def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
                 f"tensor {name!r} is {stored[name].code} with the encoding {shown(encoding)}"
             )
         if encoding in AXES:
-            _check_scales(name, AXES[encoding], stored)
+            _check_scales(name, AXES[encoding], PARTS.get(encoding, 0), stored)
 
 
-def _check_scales(name: str, axis: int, stored: Mapping[str, Tensor]) -> None:
+def _check_scales(name: str, axis: int, parts: int, stored: Mapping[str, Tensor]) -> None:
     scales, shape = stored.get(name + SCALES), list(stored[name].array.shape)
     if len(shape) < 2:
         raise FormatError(f"tensor {name!r} of shape {shape} cannot have scales")
+    if parts:
+        rows, shape[-2] = shape[-2], shape[-2] // parts
+        last = stored.get(name + LAST)
+        if rows % parts or last is None or last.code != "I16" or list(last.array.shape) != shape:
+            raise FormatError(f"tensor {name!r} needs a part {name + LAST!r} of I16 {shape}")
+        shape[-2] += rows
     shape[axis] = 1
     if scales is None or scales.code != "F32" or list(scales.array.shape) != shape:
         raise FormatError(f"tensor {name!r} needs scales {name + SCALES!r} of F32 {shape}")
@@ -52,9 +66,13 @@ def _check_scales(name: str, axis: int, stored: Mapping[str, Tensor]) -> None:
         raise FormatError(f"tensor {name + SCALES!r} holds a scale that is not a positive number")
 
 
-def scales_of(encodings: Mapping[str, str]) -> Iterator[str]:
-    """Names of the tensors that hold scales."""
-    return (name + SCALES for name, encoding in encodings.items() if encoding in AXES)
+def beside(encodings: Mapping[str, str]) -> Iterator[str]:
+    """Names of the tensors that hold scales or last parts of others."""
+    for name, encoding in encodings.items():
+        if encoding in AXES:
+            yield name + SCALES
+        if encoding in PARTS:
+            yield name + LAST
 
 
 def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Array:
@@ -65,7 +83,10 @@ def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Ar
             raise FormatError(f"tensor {name!r} is BF16 without an encoding")
         return tensor.array
     if encoding in AXES:
-        array = tensor.array * stored[name + SCALES].array
+        array = tensor.array
+        if encoding in PARTS:
+            array = np.concatenate([array, stored[name + LAST].array], axis=-2)
+        array = array * stored[name + SCALES].array
         array.flags.writeable = False
         return array
     return _widened(tensor)
@@ -110,10 +131,28 @@ def _quantized(name: str, array: Array, encoding: str) -> dict[str, Tensor]:
             f"constant {name!r} is not a matrix of finite numbers: {encoding} needs one"
         )
     axis, code = AXES[encoding], CODES[encoding]
+    if encoding not in PARTS:
+        whole, scales = _whole_numbers(array, axis, code)
+        return {name: Tensor(code, whole), name + SCALES: Tensor("F32", scales)}
+    parts, rows = PARTS[encoding], array.shape[-2]
+    if rows % (parts + 1):
+        raise FormatError(f"constant {name!r} has {rows} rows, not {parts + 1} equal parts of them")
+    first, last = np.split(array, [rows // (parts + 1) * parts], axis=-2)
+    (whole, scales), (rest, more) = (
+        _whole_numbers(part, axis, code) for part, code in ((first, code), (last, "I16"))
+    )
+    return {
+        name: Tensor(code, whole),
+        name + LAST: Tensor("I16", rest),
+        name + SCALES: Tensor("F32", np.concatenate([scales, more], axis=-2)),
+    }
+
+
+def _whole_numbers(array: Array, axis: int, code: str) -> tuple[Array, Array]:
+    """An array as integers, and their scales."""
     largest = np.float32(LARGEST[code])
     top = np.abs(array).max(axis=axis, keepdims=True, initial=0.0)
     scales = np.maximum(top / largest, np.finfo(np.float32).tiny).astype(np.float32)
     scales = np.where(top > 0, scales, np.float32(1)).astype(np.float32)
     whole = np.clip(np.rint(array / scales), -largest, largest)
-    stored = whole.astype(np.int8 if code == "I8" else np.int16)
-    return {name: Tensor(code, stored), name + SCALES: Tensor("F32", scales)}
+    return whole.astype(np.int8 if code == "I8" else np.int16), scales

@@ -82,8 +82,8 @@ def _read(source: str | os.PathLike[str] | bytes | BinaryIO) -> ModelFile:
     _check_identity(metadata)
     encoded = _object(metadata.get("encodings", "{}"), "encodings")
     encodings.check(encoded, stored)
-    scales = set(encodings.scales_of(encoded))
-    tensors = {n: encodings.decoded(n, encoded.get(n), stored) for n in stored if n not in scales}
+    beside = set(encodings.beside(encoded))
+    tensors = {n: encodings.decoded(n, encoded.get(n), stored) for n in stored if n not in beside}
     graphs = _graphs(metadata["graphs"], tensors)
     used = {c for graph in every_graph(graphs) for c in graph.constants}
     if unused := sorted(set(tensors) - used):
@@ -158,7 +158,7 @@ def _tensors(model: ModelFile) -> dict[str, container.Tensor]:
             raise FormatError(f"encodings name the constant {name!r}, which no graph has")
         more = encodings.encoded(name, tensors[name].array, encoding)
         if clash := next((n for n in more if n != name and n in tensors), None):
-            raise FormatError(f"a constant has the name {clash!r}, which scales need")
+            raise FormatError(f"a constant has the name {clash!r}, which {name!r} needs")
         tensors.update(more)
     return tensors
 

@@ -5,7 +5,8 @@ adds h·R to them in place and then applies the cell. Both directions of a layer
 do any number of steps: a long sequence is done in chunks that carry `h` and `c`.
 
 kind: how r, and an LSTM's projection, are stored, by its place in abi.WEIGHTS, or BYTES: hidden
-states then have 8 bits, but for what a projection makes them of.
+states then have 8 bits, but for what a projection makes them of; or GATES, the projection being
+int16 then, and `room` for two rows where it is for one otherwise.
 
 With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and Sp padded to 16:
 
@@ -31,6 +32,7 @@ from lightrnn.kernels.activation import SIGMOID, TANH
 from lightrnn.kernels.ahead import add_ahead, is_ahead
 from lightrnn.kernels.gemm import (
     INT8,
+    INT16,
     multiply,
     multiply_prepared,
     prepare,
@@ -49,14 +51,17 @@ from lightrnn.kernels.sharing import (
     emit_row,
     get_state,
     is_active,
+    leading,
     my_share,
+    recurrent_of,
     set_state,
+    trailing,
 )
 from lightrnn.kernels.simd import at, f32, fma, load, null, splat, store
 from lightrnn.kernels.threads import barrier
 from lightrnn.kernels.tiling import moved
 from lightrnn.kernels.vmath import sigmoid, tanh
-from lightrnn.native.abi import BYTES
+from lightrnn.native.abi import BYTES, GATES
 
 
 @inlined
@@ -116,9 +121,9 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 
 @inlined
 def _lstm_direction(
-    kind, xw, r, p, projection, lengths, y, h, c, full, room, x, x_room, w, bias, sync, steps,
-    start, total, xw_step, inputs, batch, hidden, size, d, backward, rested, coupled, clip, y_step,
-    y_row, activations, mine, nth,
+    kind, xw, r, p, projection, lengths, y, h, c, full, room, more, x, x_room, w, bias, sync,
+    steps, start, total, xw_step, inputs, batch, hidden, size, d, backward, rested, coupled, clip,
+    y_step, y_row, activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, s_first, s_last = mine
     blocks = (hidden + 15) // 16
@@ -130,14 +135,24 @@ def _lstm_direction(
         old = at(h, (s & 1) * batch * ldh)
         new = at(h, (1 - (s & 1)) * batch * ldh)
         gates, state = at(xw, local * xw_step), at(old, row * ldh)
-        state_room = room_of(kind, room, row, size)
-        k = depth(s, rested, size)
-        prepare(kind, state, ldh, k, end - row, state_room)
-        add_recurrent(
-            kind, state, ldh, r, k, at(gates, row * 4 * width), 4 * width, end - row, 4, blocks,
-            first, last, state_room, s & 1, 1,
-            (x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back),
+        state_room, k = room_of(kind, room, row, size), depth(s, rested, size)
+        mine_x = at(gates, row * 4 * width)
+        ahead = (
+            x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back,
         )  # fmt: skip
+        lead = 3 if kind == GATES else 4
+        prepare(leading(kind), state, ldh, k, end - row, state_room)
+        add_recurrent(
+            leading(kind), state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
+            last, state_room, s & 1, 1, ahead,
+        )  # fmt: skip
+        if kind == GATES:
+            state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
+            prepare(INT16, state, ldh, k, end - row, state_room)
+            add_recurrent(
+                INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
+                end - row, 1, blocks, first, last, state_room, s & 1, 1, ahead,
+            )  # fmt: skip
         if null(projection):
             _lstm_rows(
                 gates, c, new, ldh, p, lengths, t, width, row, end, first, last, coupled, clip,
@@ -150,7 +165,7 @@ def _lstm_direction(
             )  # fmt: skip
             if mode == UNITS:
                 barrier(sync, nth)
-            exact = INT8 if kind == BYTES else kind
+            exact = INT8 if kind == BYTES else trailing(kind)
             multiply(
                 exact, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,
@@ -190,12 +205,13 @@ def lstm(
             if mode == UNITS:
                 barrier(sync, nth)
         _lstm_direction(
-            kind, at(xw, d * steps * xw_step), weights_at(kind, r, d * 4 * width, size),
-            moved(p, d * 3 * width), weights_at(kind, projection, d * ldh, hidden), lengths,
-            moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
-            room_of(kind, room, d * batch, max(size, hidden)), x, x_room, w, bias, sync, steps,
-            start, total, xw_step, inputs, batch, hidden, size, d, backward, null(h0), coupled,
-            clip, y_step, y_row, at(activations, 9 * d), mine, nth,
+            kind, at(xw, d * steps * xw_step), recurrent_of(kind, r, d, 4, width, size),
+            moved(p, d * 3 * width), weights_at(trailing(kind), projection, d * ldh, hidden),
+            lengths, moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
+            room_of(kind, room, d * batch, max(size, hidden)),
+            room_of(kind, room, (directions + d) * batch, max(size, hidden)), x, x_room, w, bias,
+            sync, steps, start, total, xw_step, inputs, batch, hidden, size, d, backward, null(h0),
+            coupled, clip, y_step, y_row, at(activations, 9 * d), mine, nth,
         )  # fmt: skip
         if start + steps == total:
             final = at(states, (total & 1) * batch * ldh)
@@ -252,30 +268,34 @@ def _gru_inner(
 
 @inlined
 def _gru_step(
-    kind, gates, r, rb, lengths, old, new, full, room, sync, turned, t, k, hidden, after, clip,
-    activations, ahead, mine, nth,
+    kind, gates, r, rb, lengths, old, new, full, room, more, sync, turned, t, k, hidden, after,
+    clip, activations, ahead, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, _, _ = mine
     blocks = (hidden + 15) // 16
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    r_h = weights_at(kind, r, 2 * width, hidden)
+    r_h, inner_room = weights_at(leading(kind), r, 2 * width, hidden), mine_room
     fresh = 0 if after and turned else 1
-    prepare(kind, mine_h, width, k, end - row, mine_room)
+    prepare(leading(kind), mine_h, width, k, end - row, mine_room)
+    if kind == GATES:
+        inner_room = room_of(kind, more, row, hidden)
+        if after:
+            prepare(INT16, mine_h, width, k, end - row, inner_room)
     if after and turned:
         _gru_inner(
-            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            mine_room, 1, 1, ahead,
+            trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
+            inner_room, 1, 1, ahead,
         )  # fmt: skip
     add_recurrent(
-        kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last, mine_room,
-        turned, fresh, ahead,
+        leading(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last,
+        mine_room, turned, fresh, ahead,
     )  # fmt: skip
     if after and not turned:
         _gru_inner(
-            kind, mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            mine_room, 0, 0, ahead,
+            trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
+            inner_room, 0, 0, ahead,
         )  # fmt: skip
     if not after:
         for n in range(row, end):
@@ -284,10 +304,10 @@ def _gru_step(
         if mode == UNITS:
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
-        prepare(kind, mine_full, width, k, end - row, mine_room)
+        prepare(trailing(kind), mine_full, width, k, end - row, inner_room)
         _gru_inner(
-            kind, mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first, last,
-            mine_room, 0, 0, ahead,
+            trailing(kind), mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row,
+            first, last, inner_room, 0, 0, ahead,
         )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
@@ -333,9 +353,10 @@ def gru(
             mine_xw = at(xw, d * steps * xw_step)
             _gru_step(
                 kind, at(mine_xw, local * xw_step),
-                weights_at(kind, r, d * 3 * width, hidden),
+                recurrent_of(kind, r, d, 3, width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
-                room_of(kind, room, d * batch, hidden), sync, s & 1, t,
+                room_of(kind, room, d * batch, hidden),
+                room_of(kind, room, (directions + d) * batch, hidden), sync, s & 1, t,
                 depth(s, null(h0), hidden), hidden, after != 0, clip, at(activations, 6 * d),
                 (
                     x, x_room, inputs, w, bias, d, 3 * width, mine_xw, xw_step, s, start, steps,

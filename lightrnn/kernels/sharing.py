@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
 from lightrnn.kernels.ahead import add_ahead, is_ahead
-from lightrnn.kernels.gemm import multiply_prepared, share
+from lightrnn.kernels.gemm import INT8, INT16, multiply_prepared, share, weights_at
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
 from lightrnn.kernels.tiling import load_some, store_some
-from lightrnn.native.abi import BAD_INDEX
+from lightrnn.native.abi import BAD_INDEX, GATES
 
 IDLE, ALONE, ROWS, UNITS = -1, 0, 1, 2
 """What a thread does in a direction: nothing, all of it, some batch rows, some hidden units."""
@@ -114,6 +114,25 @@ def emit_row(h, h_new, y, active, size, first, last):
 def depth(s, rested, size):
     """How much of the state counts in step s: nothing in a first step that starts from zeros."""
     return 0 if s == 0 and rested else size
+
+
+@inlined
+def leading(kind):
+    """How the recurrent weights of all gates but the last are stored."""
+    return INT8 if kind == GATES else kind
+
+
+@inlined
+def trailing(kind):
+    """How those of the last gate are stored."""
+    return INT16 if kind == GATES else kind
+
+
+@inlined
+def recurrent_of(kind, r, d, gates, width, k):
+    """Packed recurrent weights of direction d: `gates` gates of `width` columns."""
+    r = weights_at(leading(kind), r, d * (gates - 1) * width, k)
+    return weights_at(trailing(kind), r, d * width, k)
 
 
 @inlined

@@ -120,6 +120,8 @@ WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int16")
 """How packed weights are stored; a kernel that multiplies by them gets one by its place here."""
 BYTES = len(WEIGHTS)
 """Stored as int8, and what they multiply has 8 bits too."""
+GATES = BYTES + 1
+"""Recurrent weights stored as int8, but the last gate's, of candidates, as int16."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",

@@ -17,6 +17,8 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
+MIXED = {"int8x2_int16": 2, "int8x3_int16": 3}
+"""Gates stored as int8, before a last one stored as int16 (format.encodings)."""
 LARGEST = {"int8": 127, "int16": 4095}
 """The largest whole number of a weight that is stored so."""
 
@@ -115,7 +117,7 @@ def weight_kind(
     if whole in LARGEST:
         exact = (by == "columns") == columns and target == "cpu"
         stored = whole if exact else "float32"
-    elif rows >= _MANY_ROWS and target == "cpu":
+    elif stored not in WEIGHTS or (rows >= _MANY_ROWS and target == "cpu"):
         stored = "float32"
     return stored, WEIGHTS.index(stored)
 
@@ -142,3 +144,11 @@ def padded_gates(rows: Array, gates: int) -> Array:
 def gate_panels(weights: Array, gates: int, stored: str = "float32") -> Array:
     """Weights [D, G * H, K] of gates as panels of [K, G * Hp] for x·Wᵀ."""
     return weight_panels(np.swapaxes(padded_gates(weights, gates), 1, 2), stored)
+
+
+def mixed_panels(weights: Array, gates: int) -> Array:
+    """`gate_panels` as abi.GATES: [D, bytes], those of the last gate behind the others'."""
+    rows = weights.shape[1] // gates * (gates - 1)
+    first = gate_panels(weights[:, :rows], gates - 1, "int8")
+    last = gate_panels(weights[:, rows:], 1, "int16")
+    return np.concatenate([first.reshape(len(first), -1), last.reshape(len(last), -1)], axis=1)

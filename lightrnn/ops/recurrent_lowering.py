@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import AHEAD, BYTES, LANES, steps_before
+from lightrnn.native.abi import AHEAD, BYTES, GATES, LANES, steps_before
 from lightrnn.ops.activations import Activation
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import (
+    MIXED,
     gate_panels,
+    mixed_panels,
     padded,
     padded_gates,
     panel_bytes,
@@ -362,11 +364,13 @@ class _Cell:
         rows = layer.directions * layer.batch
         wide = rows * padded(layer.hidden) * 4
         h = emit.scratch(2 * rows * padded(layer.size) * 4)
-        stored, self._kind = weight_kind(emit.target, layer.batch, slots.r, slots.projection)
+        stored, self._kind = self._how_stored()
+        mixed = self._kind == GATES
         r = emit.packed(
-            (slots.r,), ("gates", gates, stored), lambda v: gate_panels(v, gates, stored)
-        )
-        words = room_bytes(rows, max(layer.size, layer.hidden), stored)
+            (slots.r,), ("gates", gates, self._kind),
+            lambda v: mixed_panels(v, gates) if mixed else gate_panels(v, gates, stored),
+        )  # fmt: skip
+        words = room_bytes(rows * (2 if mixed else 1), max(layer.size, layer.hidden), stored)
         room = emit.scratch(words) if words else None
         if stored == inputs_stored == "int8":  # their rounding is most of the error
             self._kind = BYTES
@@ -374,6 +378,7 @@ class _Cell:
             emit.target == "cpu"
             and layer.batch == 1
             and layer.inputs <= 2 * layer.size
+            and not mixed
             and inputs_stored == _AHEAD[stored]
             and _LEAST_READ <= self._read(stored, inputs_stored) <= _MOST_READ
         )
@@ -398,6 +403,15 @@ class _Cell:
         else:
             self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
 
+    def _how_stored(self) -> tuple[str, int]:
+        """How the recurrent weights are packed, those of a projection like the last gate's."""
+        layer, target = self._layer, self._emit.target
+        r, projection = layer.slots.r, layer.slots.projection
+        whole = projection is None or projection.stored == "int16"
+        if target == "cpu" and MIXED.get(r.stored) == layer.gates - 1 and whole:
+            return "int16", GATES
+        return weight_kind(target, layer.batch, r, projection)
+
     def _read(self, stored: str, inputs_stored: str) -> int:
         """Bytes of R and W of a direction."""
         layer = self._layer
@@ -414,8 +428,7 @@ class _Cell:
         projection = self._layer.slots.projection
         if projection is None:
             return None
-        r, target = self._layer.slots.r, self._emit.target
-        stored, _ = weight_kind(target, self._layer.batch, r, projection)
+        stored, _ = self._how_stored()
         return self._emit.packed(
             (projection,), ("projection", stored),
             lambda v: weight_panels(v.swapaxes(1, 2), stored),
