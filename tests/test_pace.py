@@ -46,16 +46,20 @@ def test_a_moment_of_other_work_is_soon_forgotten() -> None:
     assert sum(ways[50:]) > 45
 
 
-def test_the_first_run_after_a_change_is_not_held_against_a_way() -> None:
+def test_the_first_runs_after_a_change_are_not_held_against_a_way() -> None:
+    """Nor against one that other work had made slow before."""
     pace = Pace()
-    last = False
-    ways = []
-    for _ in range(1000):
+    last, since, ways = False, 0, []
+    for run in range(2000):
         way = pace.team
-        pace.record(way, (0.8 if way else 1.0) + 2.0 * (way != last))
+        since = since + 1 if way == last else 0
+        settling = (2.0, 0.5)[since] if since < 2 else 0.0
+        busy = 1.0 if run < 500 else 0.0
+        pace.record(way, (0.8 + busy if way else 1.0) + settling)
         last = way
         ways.append(way)
-    assert sum(ways[8:]) > 900
+    assert sum(ways[:500]) < 100
+    assert sum(ways[1000:]) > 950
 
 
 def test_runs_that_a_busy_team_refuses_count_as_alone() -> None:
