@@ -3,8 +3,8 @@
 A team of threads that must meet at every step of a sequence is quicker on idle cores and very much
 slower on busy ones, where each meeting waits for the scheduler. So both ways are timed, the
 quicker one is used, and the other is tried again now and then: as soon as what the tries before
-have cost is a small share of the time spent since. A try that costs little comes again soon, and one
-that pays goes on.
+have cost is a small share of the time spent since. A try that costs little comes again soon, and
+one that pays goes on.
 """
 
 from __future__ import annotations
