@@ -86,8 +86,10 @@ def test_kernels_agree_with_the_oracle_and_stay_inside_their_memory(
     assert many > count / 3
 
 
-@pytest.mark.parametrize("stored", abi.WEIGHTS)
-@pytest.mark.parametrize(("k", "depth"), [(5, 5), (40, 300), (300, 40), (256, 129), (9, 1030)])
+@pytest.mark.parametrize("stored", [*abi.WEIGHTS, "bytes"])
+@pytest.mark.parametrize(
+    ("k", "depth"), [(5, 5), (40, 300), (300, 40), (256, 129), (9, 1030), (1100, 9)]
+)
 def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) -> None:
     """Bit for bit, run by the interpreter."""
     quantize: Any = gemm.quantize
@@ -100,9 +102,10 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
         packed = weight_panels(draw(rows, columns), stored)
         return guarded(packed.view(np.uint16) if packed.dtype == np.float16 else packed)
 
-    whole = stored in LARGEST
-    other = stored if whole else "float32"
-    b, w, row, rows = pack(k, 128, stored), pack(depth, 16, other), draw(k), draw(8, depth)
+    kept, passes = {"bytes": ("int8", 1), "int8": ("int8", 2)}.get(stored, (stored, 0))
+    whole = kept in LARGEST
+    other = ("int8" if stored == "bytes" else "int16") if whole else "float32"
+    b, w, row, rows = pack(k, 128, kept), pack(depth, 16, other), draw(k), draw(8, depth)
     ldx = abi.room_words(depth) if whole else depth
     sizes = abi.room_words(k), (8, ldx), (8, ldx)
     words = [guarded(np.zeros(shape, np.int32)) for shape in sizes]
@@ -111,21 +114,21 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
     a, x, p, q, pairs, init, bias, right, left, *out = spans(
         row, rows, *words, init, bias, b, w, *found
     )
-    step, w_step, passes, k4, d4 = abi.panel_rows(k), abi.panel_rows(depth), 0, k, depth
+    step, w_step, k4, d4 = abi.panel_rows(k), abi.panel_rows(depth), k, depth
     if whole:
-        passes = int(stored == "int8")
-        quantize(a, k, float(LIMITS["bytes" if passes else stored]), passes, p)
+        quantize(a, k, float(LIMITS[stored]), int(passes > 0), p)
+        raised = 2 if other == "int8" else 0
         for r in range(8):
-            quantize(x.at(r * depth), depth, float(LIMITS[stored]), 2 * passes, q.at(r * ldx))
-            quantize(x.at(r * depth), depth, float(LIMITS[stored]), 0, pairs.at(r * ldx))
+            quantize(x.at(r * depth), depth, float(LIMITS[other]), raised, q.at(r * ldx))
+            quantize(x.at(r * depth), depth, float(LIMITS[other]), 0, pairs.at(r * ldx))
         a, x, k4, d4 = p, q, (k + 3) // 4, (depth + 3) // 4
-        step, w_step = (panel_bytes(16, n, stored) // 16 for n in (k, depth))
+        step, w_step = (panel_bytes(16, *n) // 16 for n in ((k, kept), (depth, other)))
     else:
         pairs = x
     make_pair_tile(8, 8, stored)(
         a, right, step, k4, init, out[0], x, ldx, left, d4, bias, out[1], 16
     )
-    make_tile(1, 8, stored, passes=passes)(a, 0, right, step, k4, init, 0, out[2], 0, 16)
+    make_tile(1, 8, kept, passes=passes)(a, 0, right, step, k4, init, 0, out[2], 0, 16)
     make_tile(8, 1, other)(pairs, ldx, left, w_step, d4, bias, 0, out[3], 16, 16)
     assert found[2].all()
     np.testing.assert_array_equal(found[0], found[2])
@@ -135,7 +138,13 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
 def plan_of(layer: Layer, stored: str) -> Plan:
     graph = layer.graph
     matrices = [name for name in ("W", "R", "projection") if name in graph.constants]
-    encodings = {} if stored == "float32" else dict.fromkeys(matrices, stored)
+    usual, _, recurrent = stored.partition("+")
+    encodings = {} if usual == "float32" else dict.fromkeys(matrices, usual)
+    if recurrent == "int8":
+        encodings |= {name: recurrent for name in matrices if name != "W"}
+    elif recurrent:
+        mixed = {"GRU": "int8x2_int16", "LSTM": "int8x3_int16"}
+        encodings["R"] = mixed.get(graph.nodes[0].op, usual)
     ready = prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
     return ready.plan(tuple(a.shape for a in layer.feeds))
 
@@ -146,7 +155,7 @@ def cell_work(plan: Plan) -> int:
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("stored", abi.WEIGHTS)
+@pytest.mark.parametrize("stored", [*abi.WEIGHTS, "int16+int8", "int16+gates"])
 def test_results_are_those_of_inputs_projected_before(
     stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

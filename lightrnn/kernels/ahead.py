@@ -4,8 +4,8 @@ A single row times R takes as long as R takes to come out of a cache; arithmetic
 nothing meanwhile. So each of AHEAD steps also multiplies a part of W by the inputs of the AHEAD
 steps after these. Every step's gates are summed in the order of `gemm`: results are the same.
 
-kind: how R is stored, as kernels take it. W is stored so too, but as int8 where R is BYTES, and as
-float32 where R is float16 or bfloat16.
+kind: how R is stored, as kernels take it. W is stored so too, but as int8 where R is BYTES, as
+int16 where R is int8, and as float32 where R is float16 or bfloat16.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lightrnn.kernels.gemm import (
     FLOAT16,
     FLOAT32,
     INT8,
+    INT16,
     between,
     column_bytes,
     multiply,
@@ -37,7 +38,8 @@ _row_float32 = make_row_ahead("float32", _F, _F)
 _row_float16 = make_row_ahead("float16", _F, _H)
 _row_bfloat16 = make_row_ahead("bfloat16", _F, _H)
 _row_int16 = make_row_ahead("int16", _W, _B)
-_row_bytes = make_row_ahead("int8", _W, _B)
+_row_int8 = make_row_ahead("int8", _W, _B)
+_row_bytes = make_row_ahead("bytes", _W, _B)
 _FLOATS, _INTEGERS = "float32" in SHADED, "int16" in SHADED
 
 
@@ -46,15 +48,13 @@ def _other_kind(kind):
     """How W is stored where R is stored so."""
     if kind == BYTES:
         return INT8
-    return kind if kind >= INT8 else FLOAT32
+    return INT16 if kind >= INT8 else FLOAT32
 
 
 @inlined
 def _is_shaded(kind):
     """Whether there is a pair of tiles for it."""
-    if kind >= INT8:
-        return _INTEGERS and kind != INT8
-    return _FLOATS
+    return _INTEGERS if kind >= INT8 else _FLOATS
 
 
 @inlined
@@ -87,10 +87,15 @@ def _project(
     if kind >= INT8:
         left, right = i32(address_of(room)), u8(address_of(b))
         words, other = i32(address_of(x_room)), u8(address_of(w))
-        step, w_step = column_bytes(kind, k), column_bytes(kind, inputs)
+        step, w_step = column_bytes(kind, k), column_bytes(_other_kind(kind), inputs)
         quads, depth, width = (k + 3) // 4, (inputs + 3) // 4, row_words(inputs)
         if kind == BYTES:
             _row_bytes(
+                left, right, step, quads, init, c, first, last, turned, words, width, other,
+                w_step, depth, bias, out, ldo, part,
+            )  # fmt: skip
+        elif kind == INT8:
+            _row_int8(
                 left, right, step, quads, init, c, first, last, turned, words, width, other,
                 w_step, depth, bias, out, ldo, part,
             )  # fmt: skip

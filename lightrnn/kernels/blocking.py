@@ -132,22 +132,23 @@ def make_product(stored: str, left: Any, right: Any, *, passes: int = 0) -> Call
     return outlined(types.void, left, _I, right, _I, _I, *sizes)(product)
 
 
-SHADED = {"v3": (), "v4": ("float32", "float16", "bfloat16")}.get(TARGET, WEIGHTS)
+SHADED = {"v3": (), "v4": ("float32", "float16", "bfloat16")}.get(TARGET, (*WEIGHTS, "bytes"))
 """How weights are stored of which the level has registers and instructions for pairs of tiles."""
 
 
 def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
     """A row by some panels, and AHEAD other rows by an eighth of the panels of other weights.
 
-    left, right: types of the pointers to the rows and to the weights.
+    stored: as `make_pair_tile` takes it. left, right: types of the pointers to the rows and to the
+    weights.
     """
     if stored not in SHADED:
         return inlined(_no_row_ahead)
-    passes = 1 if stored == "int8" else 0
+    passes, kept = {"bytes": 1, "int8": 2}.get(stored, 0), "int8" if stored == "bytes" else stored
     other = "float32" if stored in ("float16", "bfloat16") else stored
     pair_tile = make_pair_tile(_PANELS_D, AHEAD, stored)
-    wide_tile = make_tile(1, _PANELS_D, stored, passes=passes)
-    row_product = _make_row(stored, passes=passes)
+    wide_tile = make_tile(1, _PANELS_D, kept, passes=passes)
+    row_product = _make_row(kept, passes=passes)
 
     def row_ahead(
         a, b, step, k, init, c, first, last, turned, x, ldx, w, w_step, depth, bias, out, ldo, part

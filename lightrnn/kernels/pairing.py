@@ -20,13 +20,14 @@ def make_pair_tile(panels: int, rows: int, stored: str = "float32") -> Callable[
     c = init + a·b: one row, `panels` panels of [k, 16], 16 * `step` apart; init, c as in
     `make_tile`. out = bias + x·w: `rows` rows, `ldx` apart in x and `ldo` apart in out, by one
     panel of [depth, 16]; bias [16] is for all of them, null for zeros.
-    stored: how b is stored; w is too, but as float32 where that is float16 or bfloat16. For int16
-    and int8 k and depth count quads, a and x hold what `gemm.quantize` gives; for int8 a's bytes
+    stored: how b is stored, or "bytes" for abi.BYTES. w is float32 where that is float32, float16
+    or bfloat16, int8 for "bytes", int16 for int8 and int16. With integers k and depth count quads,
+    a and x hold what `gemm.quantize` gives; for int8 a's high and low bytes, for "bytes" low ones
     and x's raised pairs.
     """
     lines = ["def pair_tile(a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo):"]
     scope: dict[str, Any] = {**vars(simd), **vars(integers), "address_of": address_of}
-    if stored in PAIRS:
+    if stored not in LOADS:
         lines += _integer_pair_lines(panels, rows, stored)
         scope |= _FROM_MEMORY
     else:
@@ -106,57 +107,87 @@ def _raised_lines(rows: int) -> list[str]:
     return lines
 
 
-def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
-    nbytes, *halves = PAIRS[stored]
-    whole = stored == "int8"
-    panel_bytes = "16 * step"
-    reads = []
-    if whole:
-        reads += ["v = broadcast_int(a, k + i)"]
-        for p in range(panels):
-            place = f"load_words(b, {p} * {panel_bytes} + {nbytes} * i)"
-            reads += [f"c{p} = dot_bytes({place}, v, c{p})"]
-    else:
-        reads += [f"b{g} = at(b, {g} * {panel_bytes} + {nbytes} * i)" for g in (0, 2, 3)]
-        for half in (0, 1):
-            reads += [f"v = broadcast_int(a, 2 * i + {half})"]
-            for p, (base, times) in zip(range(panels), _PLACES, strict=True):
-                name = f"pairs_all_{times}_{64 * half}"
-                reads += [f"c{p} = {name}(v, b{base}, {panel_bytes}, c{p})"]
-    shaded = [f"x{g} = at(u8(address_of(x)), 4 * ({g} * ldx + 2 * i))" for g in (0, 2, 3)]
-    shaded += _raised_lines(rows) if whole else []
-    for half, pairs in enumerate(() if whole else halves):
-        shaded += [f"u = {pairs.replace('(b,', '(w,').format(f'{nbytes} * i')}"]
+def _reading_lines(panels: int, stored: str, nbytes: int) -> list[str]:
+    """A quad of the row by those of its panels."""
+    places = [f"{p} * 16 * step + {nbytes} * i" for p in range(panels)]
+    if stored == "bytes":
+        lines = ["v = broadcast_int(a, k + i)"]
+        return lines + [
+            f"c{p} = dot_bytes(load_words(b, {q}), v, c{p})" for p, q in enumerate(places)
+        ]
+    if stored == "int8":
+        lines = ["v = broadcast_int(a, k + i)", "q = broadcast_int(a, i)"]
+        for p, place in enumerate(places):
+            lines += [f"g = load_words(b, {place})", f"c{p} = dot_bytes(g, v, c{p})"]
+            lines += [f"h{p} = dot_bytes(g, q, h{p})"]
+        return lines
+    lines = [f"b{g} = at(b, {g} * 16 * step + {nbytes} * i)" for g in (0, 2, 3)]
+    for half in (0, 1):
+        lines += [f"v = broadcast_int(a, 2 * i + {half})"]
+        for p, (base, times) in zip(range(panels), _PLACES, strict=True):
+            name = f"pairs_all_{times}_{64 * half}"
+            lines += [f"c{p} = {name}(v, b{base}, 16 * step, c{p})"]
+    return lines
+
+
+def _shaded_lines(rows: int, other: str) -> list[str]:
+    """A quad of w by those of the rows."""
+    lines = [f"x{g} = at(u8(address_of(x)), 4 * ({g} * ldx + 2 * i))" for g in (0, 2, 3)]
+    if other == "int8":
+        return lines + _raised_lines(rows)
+    for half, pairs in enumerate(PAIRS[other][1:]):
+        lines += [f"u = {pairs.replace('(b,', '(w,').format(f'{PAIRS[other][0]} * i')}"]
         for r, (base, times) in zip(range(rows), _PLACES, strict=True):
-            name = f"pairs_one_{times}_{4 * half}"
-            shaded += [f"d{r} = {name}(u, x{base}, 4 * ldx, d{r})"]
-    begin = "broadcast_int({0}, {1} + 1 + run)"
-    lines = [f"    s{p} = load(f32(address_of(b) + {p} * {panel_bytes} + {nbytes} * k), 0)"
+            lines += [f"d{r} = pairs_one_{times}_{4 * half}(u, x{base}, 4 * ldx, d{r})"]
+    return lines
+
+
+def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
+    kept = "int8" if stored == "bytes" else stored
+    other = "int8" if stored == "bytes" else "int16"
+    nbytes, w_bytes = PAIRS[kept][0], PAIRS[other][0]
+    run, w_run = RUNS[kept] // 4, RUNS[other] // 4
+    begin = f"broadcast_int(a, 2 * k + 1 + start // {run})"
+    halves = ["c", "h"] if stored == "int8" else ["c"]
+    lines = [f"    s{p} = load(f32(address_of(b) + {p} * 16 * step + {nbytes} * k), 0)"
              for p in range(panels)]  # fmt: skip
-    lines += [f"    s = load(f32(address_of(w) + {nbytes} * depth), 0)", "    start = run = 0"]
+    lines += [f"    s = load(f32(address_of(w) + {w_bytes} * depth), 0)", "    start = 0"]
+    zeros = [f"    {c}{p} = splat_int(0)" for c in halves for p in range(panels)]
+    begins, ends = "start < k", "start < k"
+    if run != w_run:
+        begins = f"start < k and start % {run} == 0"
+        ends = f"start < k and (end >= k or end % {run} == 0)"
+        lines += zeros
     lines += ["    while start < max(k, depth):"]
-    lines += [f"        c{p} = splat_int(0)" for p in range(panels)]
+    lines += [f"    {zero}" for zero in zeros if run == w_run]
+    if kept == "int8":
+        lines += [f"        if {begins}:"]
+        lines += [f"            c{p} = {begin}" for p in range(panels)]
+        lines += [f"            h{p} = splat_int(0)" for p in range(panels) if "h" in halves]
     lines += [f"        d{r} = splat_int(0)" for r in range(rows)]
-    if whole:
-        lines += ["        if start < k:"]
-        lines += [f"            c{p} = {begin.format('a', '2 * k')}" for p in range(panels)]
+    if other == "int8":
         lines += ["        if start < depth:"]
-        lines += [f"            d{r} = {begin.format('x', f'{r} * ldx + 2 * depth')}"
-                  for r in range(rows)]  # fmt: skip
-    lines += _pair_loops(reads, shaded, RUNS[stored] // 4)
-    lines += ["        if start < k:", "            source = init if start == 0 else c"]
+        for r in range(rows):
+            place = f"{r} * ldx + 2 * depth + 1 + start // {w_run}"
+            lines += [f"            d{r} = broadcast_int(x, {place})"]
+    reads, shaded = _reading_lines(panels, stored, nbytes), _shaded_lines(rows, other)
+    lines += _pair_loops(reads, shaded, w_run)
+    lines += [f"        if {ends}:"]
+    lines += [f"            source = init if start < {run} else c"]
     lines += ["            v = broadcast(f32(address_of(a) + 8 * k), 0)"]
     for p in range(panels):
+        total = f"c{p} + (h{p} << splat_int(8))" if "h" in halves else f"c{p}"
         lines += [
             "            t = splat(0.0)",
             "            if not null(source):",
             f"                t = load(source, {16 * p})",
-            f"            store(c, {16 * p}, fma(to_float(c{p}), v * s{p}, t))",
+            f"            store(c, {16 * p}, fma(to_float({total}), v * s{p}, t))",
         ]
     lines += ["        if start < depth:"]
     lines += ["            source, ld = (bias, 0) if start == 0 else (out, ldo)"]
-    if whole:
-        lines += [f"            u = load_words(w, {nbytes} * depth + 64 + 64 * run)"]
+    if other == "int8":
+        place = f"{w_bytes} * depth + 64 + 64 * (start // {w_run})"
+        lines += [f"            u = load_words(w, {place})"]
         lines += [f"            d{r} = d{r} - u" for r in range(rows)]
     for r in range(rows):
         lines += [
@@ -166,4 +197,4 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
             f"                t = load(source, {r} * ld)",
             f"            store(out, {r} * ldo, fma(to_float(d{r}), v * s, t))",
         ]
-    return [*lines, "        start, run = end, run + 1"]
+    return [*lines, "        start = end"]

@@ -120,6 +120,23 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 
 
 @inlined
+def _last_gate(
+    kind, h, ldh, r, k, init, ldi, out, ldo, rows, first, last, width, before, room, turned, fresh,
+    ahead,
+):  # fmt: skip
+    """out = init + h·R for one gate, `before` gates of `width` columns lying before it."""
+    if is_ahead(ahead):
+        add_ahead(
+            kind, h, r, k, init, out, 1, width // 16, first, last, room, turned, before * width,
+            fresh, ahead,
+        )  # fmt: skip
+    else:
+        multiply_prepared(
+            kind, h, ldh, r, k, init, ldi, out, ldo, rows, first, last, width, room, turned
+        )  # fmt: skip
+
+
+@inlined
 def _lstm_direction(
     kind, xw, r, p, projection, lengths, y, h, c, full, room, more, x, x_room, w, bias, sync,
     steps, start, total, xw_step, inputs, batch, hidden, size, d, backward, rested, coupled, clip,
@@ -149,9 +166,10 @@ def _lstm_direction(
         if kind == GATES:
             state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
             prepare(INT16, state, ldh, k, end - row, state_room)
-            add_recurrent(
+            _last_gate(
                 INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
-                end - row, 1, blocks, first, last, state_room, s & 1, 1, ahead,
+                candidates, 4 * width, end - row, first, last, width, 3, state_room, s & 1, 0,
+                ahead,
             )  # fmt: skip
         if null(projection):
             _lstm_rows(
@@ -251,22 +269,6 @@ def _gru_update(x, h, h_new, inner, width, first, last, clip, act):
 
 
 @inlined
-def _gru_inner(
-    kind, h, width, r, k, rb, ldb, out, ldo, rows, first, last, room, turned, fresh, ahead
-):  # fmt: skip
-    """out = rb + h·Rh."""
-    if is_ahead(ahead):
-        add_ahead(
-            kind, h, r, k, rb, out, 1, width // 16, first, last, room, turned, 2 * width, fresh,
-            ahead,
-        )  # fmt: skip
-    else:
-        multiply_prepared(
-            kind, h, width, r, k, rb, ldb, out, ldo, rows, first, last, width, room, turned
-        )  # fmt: skip
-
-
-@inlined
 def _gru_step(
     kind, gates, r, rb, lengths, old, new, full, room, more, sync, turned, t, k, hidden, after,
     clip, activations, ahead, mine, nth,
@@ -284,18 +286,18 @@ def _gru_step(
         if after:
             prepare(INT16, mine_h, width, k, end - row, inner_room)
     if after and turned:
-        _gru_inner(
+        _last_gate(
             trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            inner_room, 1, 1, ahead,
+            width, 2, inner_room, 1, 1, ahead,
         )  # fmt: skip
     add_recurrent(
         leading(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last,
         mine_room, turned, fresh, ahead,
     )  # fmt: skip
     if after and not turned:
-        _gru_inner(
+        _last_gate(
             trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            inner_room, 0, 0, ahead,
+            width, 2, inner_room, 0, 0, ahead,
         )  # fmt: skip
     if not after:
         for n in range(row, end):
@@ -305,9 +307,9 @@ def _gru_step(
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
         prepare(trailing(kind), mine_full, width, k, end - row, inner_room)
-        _gru_inner(
+        _last_gate(
             trailing(kind), mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row,
-            first, last, inner_room, 0, 0, ahead,
+            first, last, width, 2, inner_room, 0, 0, ahead,
         )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):

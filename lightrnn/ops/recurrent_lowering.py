@@ -42,10 +42,10 @@ _LEAST_READ, _MOST_READ = 112 << 10, 10 << 20
 """Bytes of W and R between which inputs are projected ahead: they stay in a cache, but not in the
 nearest."""
 _AHEAD = {
-    "float32": "float32", "float16": "float32", "bfloat16": "float32", "int8": "int8",
-    "int16": "int16",
+    "float32": ("float32",), "float16": ("float32",), "bfloat16": ("float32",),
+    "int8": ("int8", "int16"), "int16": ("int16",),
 }  # fmt: skip
-"""How W is stored that a cell can project inputs by, by how R is stored."""
+"""How W may be stored that a cell can project inputs by, by how R is stored."""
 Factors = tuple[Operand | Ref | None, ...]
 """What a cell projects inputs by: x, room for it as integers, packed W and bias."""
 
@@ -378,8 +378,7 @@ class _Cell:
             emit.target == "cpu"
             and layer.batch == 1
             and layer.inputs <= 2 * layer.size
-            and not mixed
-            and inputs_stored == _AHEAD[stored]
+            and inputs_stored in _AHEAD[stored]
             and _LEAST_READ <= self._read(stored, inputs_stored) <= _MOST_READ
         )
         self._options: list[int | float] = [layer.directions, int(layer.reverse)]
