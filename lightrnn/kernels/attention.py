@@ -9,7 +9,7 @@ lane of its own. One query is always one thread's, over the same blocks of keys.
 from __future__ import annotations
 
 from lightrnn.kernels.copy import transpose_plane
-from lightrnn.kernels.gemm import FLOAT32, multiply, share
+from lightrnn.kernels.gemm import FLOAT32, between, multiply, share
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.matvec import four_rows, one_row
 from lightrnn.kernels.simd import (
@@ -243,24 +243,24 @@ def _attend_many(q, q_row, k, k_row, v, v_row, mask, mask_row, y, y_row, memory,
                  size, v_size, scale, softcap, replace, least):  # fmt: skip
     """`rows` queries over the keys [first, end), at most one panel's lanes each.
 
-    memory: lows, highs, tops, totals and keeps [QUERIES]; q' in panels [size, 16]; scores
+    memory: lows, highs, tops, totals and keeps [QUERIES]; q' in panels as `gemm` has them; scores
     [KEYS, QUERIES]; weights and bias in panels [KEYS, 16]; the output turned, [v_size, QUERIES].
     Lows and highs are set.
     """
-    panels = (rows + 15) // 16
+    panels, apart = (rows + 15) // 16, between(size)
     lows, highs, tops = memory, at(memory, QUERIES), at(memory, 2 * QUERIES)
     totals, keeps, turned = at(tops, QUERIES), at(tops, 2 * QUERIES), at(tops, 3 * QUERIES)
-    scores = at(turned, size * QUERIES)
+    scores = at(turned, apart * QUERIES)
     weights, bias = at(scores, KEYS * QUERIES), at(scores, 2 * KEYS * QUERIES)
     out = at(bias, KEYS * QUERIES)
-    for i in range(0, (size + v_size) * QUERIES, 16):
-        place = i if i < size * QUERIES else i + 3 * KEYS * QUERIES
+    for i in range(0, (apart + v_size) * QUERIES, 16):
+        place = i if i < apart * QUERIES else i + 3 * KEYS * QUERIES
         store(turned, place, splat(0.0))
     for p in range(panels):
         store(tops, 16 * p, splat(-_INFINITY))
         store(totals, 16 * p, splat(0.0))
         lanes = min(16, rows - 16 * p)
-        transpose_plane(q, 16 * p * q_row, turned, p * size * 16, size, lanes, q_row, 16)
+        transpose_plane(q, 16 * p * q_row, turned, p * apart * 16, size, lanes, q_row, 16)
     for j in range(first, end, KEYS):
         n = min(KEYS, end - j)
         multiply(

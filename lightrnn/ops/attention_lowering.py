@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from lightrnn.graph import BOOL, FLOAT32, TensorType
-from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES
+from lightrnn.native.abi import FEW_QUERIES, KEYS, MOST_QUERIES, panel_rows
 from lightrnn.ops.arguments import given, maybe
 from lightrnn.ops.broadcast import walk
 from lightrnn.ops.copying import emit_copy, row_major
@@ -140,4 +140,6 @@ def _bias(
 
 def _room(steps: int, size: int, v_size: int) -> int:
     """Floats that the kernel needs for a block of queries."""
-    return KEYS if steps < FEW_QUERIES else MOST_QUERIES * (5 + size + 3 * KEYS + v_size)
+    return (
+        KEYS if steps < FEW_QUERIES else MOST_QUERIES * (5 + panel_rows(size) + 3 * KEYS + v_size)
+    )
