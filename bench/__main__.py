@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import limits, machine, page, parts
+from bench.pair import DIFFER
 from bench.results import PARTS, Part, Result, read, save
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,8 +24,11 @@ KEEP_EVERY = 20
 """Results after which they are written again, lest a run that is killed loses them."""
 
 
-def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path) -> None:
-    """Measure one part and save it; what was measured is saved as well if it is interrupted."""
+def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path) -> int:
+    """Measure one part and save it; what was measured is saved as well if it is interrupted.
+
+    Returns in how many cells another engine's outputs were not lightrnn's.
+    """
     before = read(name, folder) if args.resume else None
     results: list[Result] = []
     if before is not None and before.quick == args.quick:
@@ -41,6 +45,7 @@ def run(name: str, args: argparse.Namespace, found: dict[str, Any], folder: Path
     finally:
         save(name, Part(found, args.quick, results), folder)
     print(f"{name}: {len(results)} results in {time.perf_counter() - start:.0f} s", flush=True)
+    return sum(str(r.get("refused", "")).startswith(DIFFER) for r in results)
 
 
 def _line(result: Result) -> str:
@@ -69,11 +74,13 @@ def main() -> None:
     logging.disable(logging.WARNING)  # what types of weights cost is in the results
     found = machine.describe()
     folder = args.out or RESULTS / machine.folder_name(found)
+    differ = 0
     if not args.render:
         found["limits"] = limits.measured()
-        for name in args.only:
-            run(name, args, found, folder)
+        differ = sum(run(name, args, found, folder) for name in args.only)
     print(page.write(folder))
+    if differ:
+        raise SystemExit(f"engines disagree in {differ} cells: see what they refused")
 
 
 if __name__ == "__main__":

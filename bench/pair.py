@@ -38,6 +38,7 @@ own: onnxruntime's spin for 40 ms after a run. A machine's two virtual cores may
 threads for some tenths of a second: turns are shorter than that."""
 LONGER = 6
 """Times the seconds for a cell with several threads: what disturbs one of them lasts for longer."""
+DIFFER = "its outputs differ from lightrnn's"
 ALLOWED = {True: 1e-4, False: 0.1}
 """RMS of the difference of outputs of size 1; by whether both compute in float32."""
 
@@ -103,7 +104,7 @@ def _compared(
         result = {name: max(result[name], worst[name]) for name in result}
         exact = cell.dtype == "float32" and not engine.endswith(("int8", "bfloat16"))
         if not rms(a, b) <= ALLOWED[exact] * max(1.0, float(np.abs(b).max())):
-            raise UnavailableError(f"its outputs differ from lightrnn's by {rms(a, b):.2g} (RMS)")
+            raise UnavailableError(f"{DIFFER} by {rms(a, b):.2g} (RMS)")
     if subject.module is not None:
         reference = _reference(replace(cell, threads=1, dtype="float32"))
         result["lightrnn_error"] = rms(found[0], reference)
