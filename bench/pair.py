@@ -39,6 +39,7 @@ threads for some tenths of a second: turns are shorter than that."""
 LONGER = 6
 """Times the seconds for a cell with several threads: what disturbs one of them lasts for longer."""
 DIFFER = "its outputs differ from lightrnn's"
+"""Begins the reason why such an engine is not timed."""
 ALLOWED = {True: 1e-4, False: 0.1}
 """RMS of the difference of outputs of size 1; by whether both compute in float32."""
 

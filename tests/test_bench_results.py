@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import page, precision, targets
+from bench import page, parts, precision, targets
+from bench.__main__ import run
 from bench.cells import Attention, Layer, Step, Whole, from_json, to_json
 from bench.limits import PEAK, reading
 from bench.machine import folder_name
+from bench.pair import DIFFER
 from bench.results import Part, best_of, geometric_mean, read_all, save
 from bench.share import held_by, in_second_cache, least_us
 from bench.summary import Row
@@ -189,6 +192,14 @@ def test_the_page_of_one_part_has_no_other_section(tmp_path: Path) -> None:
     assert "## One step" in text
     assert "## Layers" not in text
     assert "a quick run" in text
+
+
+def test_engines_that_disagree_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reasons = f"{DIFFER} by 0.2 (RMS)", "measured without torch"
+    refused = [{**to_json(LSTM), "engine": "torch", "refused": reason} for reason in reasons]
+    monkeypatch.setattr(parts, "measured", lambda *args: [*refused, pair(LSTM, "torch", 1.5)])
+    args = Namespace(resume=False, quick=True, seconds=None)
+    assert run("layers", args, MACHINE, tmp_path) == 1
 
 
 def test_files_keep_four_digits(tmp_path: Path) -> None:

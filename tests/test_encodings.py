@@ -17,7 +17,7 @@ from lightrnn.graph import FLOAT32, Array, Graph, Node, TensorType
 from lightrnn.kernels import gemm
 from lightrnn.kernels.tiling import LIMITS, make_tile
 from lightrnn.native.abi import WEIGHTS, room_words
-from lightrnn.ops.packing import LARGEST, panel_bytes, weight_panels
+from lightrnn.ops.packing import LARGEST, MIXED, panel_bytes, weight_panels
 from tests.kernels import BACKENDS, guarded, run_kernel, spans
 
 KINDS = ("float16", "bfloat16")
@@ -80,6 +80,7 @@ def integer_file(graph: Graph, kind: str, inputs: str = "") -> bytes:
 
 def test_kernels_count_as_far_as_files_do() -> None:
     assert {kind: encodings.LARGEST[encodings.CODES[kind]] for kind in LARGEST} == LARGEST
+    assert MIXED == encodings.PARTS
 
 
 @pytest.mark.parametrize(
