@@ -82,9 +82,7 @@ class Model:
         for graph in file.graphs.values():
             check(graph, build)
         self._graphs = dict(file.graphs)
-        self._store = (
-            PackedStore("cuda") if gpu else PackedStore(threads=threads or default_threads())
-        )
+        self._store = PackedStore("cuda") if gpu else _cpu_store(threads)
         self.encodings: dict[str, str] = dict(file.encodings)
         self._prepared: dict[tuple[str, tuple[str, ...]], _Signature] = {}
         self._pieces: dict[str, _Pieces] = {}
@@ -256,6 +254,12 @@ def _gpu_executor(gpu: Device) -> CudaExecutor:
     from lightrnn.cuda.executor import CudaExecutor
 
     return CudaExecutor(gpu)
+
+
+def _cpu_store(threads: int | None) -> PackedStore:
+    kernels = library.load()
+    level = "" if kernels is None else kernels.level
+    return PackedStore(threads=threads or default_threads(), level=level)
 
 
 def _cpu_executor(threads: int | None) -> Executor | None:

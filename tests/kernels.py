@@ -10,7 +10,7 @@ import ctypes
 import functools
 import mmap
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,12 +97,12 @@ def spans(*arrays: Array) -> list[Any]:
 
 
 class DirectEmitter:
-    """An emitter that runs every call at once."""
+    """An emitter that runs every call at once. level: as `Emitter.level`."""
 
     target = "cpu"
 
-    def __init__(self, backend: str, nth: int = 1) -> None:
-        self.backend = backend
+    def __init__(self, backend: str, nth: int = 1, level: str = "") -> None:
+        self.backend, self.level = backend, level
         self.nth = nth
         self.bases: list[Array] = []
         self.views: dict[str, Ref] = {}
@@ -178,12 +178,14 @@ def run_lowered(
     nth: int = 1,
     constants: Sequence[int] = (),
     asked: Sequence[str] = (),
+    stored: Mapping[int, str] | None = None,
     emitter: Callable[[str, int], DirectEmitter] | None = None,
 ) -> tuple[Array | None, ...] | None:
     """The outputs of an operator computed by its kernels; None where it has none for these inputs.
 
     constants: positions of the inputs whose values are known while lowering. asked: outputs that
     somebody reads, "" for one that nobody does; empty for all. The others come back as None.
+    stored: how a file would store them, by position.
     emitter: what makes the emitter, if it is not the usual one.
     """
     emit = (emitter or DirectEmitter)(backend, nth)
@@ -196,7 +198,8 @@ def run_lowered(
             continue
         known = TensorType(array.dtype, array.shape, array if k in constants else None)
         types.append(known)
-        operands.append(Operand(f"in{k}", known, emit.place(array), k in constants))
+        kept = (stored or {}).get(k, "float32")
+        operands.append(Operand(f"in{k}", known, emit.place(array), k in constants, kept))
     outputs: list[Operand | None] = []
     for k, inferred in enumerate(op.infer(types)):
         if asked and not (k < len(asked) and asked[k]):

@@ -116,12 +116,13 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
     )
     step, w_step, k4, d4 = abi.panel_rows(k), abi.panel_rows(depth), k, depth
     if whole:
-        quantize(a, k, float(LIMITS[stored]), int(passes > 0), p)
+        k4, d4 = (k + 3) // 4, (depth + 3) // 4
+        quantize(a, k, k4, float(LIMITS[stored]), int(passes > 0), p)
         raised = 2 if other == "int8" else 0
         for r in range(8):
-            quantize(x.at(r * depth), depth, float(LIMITS[other]), raised, q.at(r * ldx))
-            quantize(x.at(r * depth), depth, float(LIMITS[other]), 0, pairs.at(r * ldx))
-        a, x, k4, d4 = p, q, (k + 3) // 4, (depth + 3) // 4
+            quantize(x.at(r * depth), depth, d4, float(LIMITS[other]), raised, q.at(r * ldx))
+            quantize(x.at(r * depth), depth, d4, float(LIMITS[other]), 0, pairs.at(r * ldx))
+        a, x = p, q
         step, w_step = (panel_bytes(16, *n) // 16 for n in ((k, kept), (depth, other)))
     else:
         pairs = x

@@ -50,7 +50,7 @@ def test_a_build_appears_whole_or_not_at_all(
 
     monkeypatch.setattr(build, "link", link)
     build.build(target)
-    code = "".join(abi.LEVELS).encode()
+    code = "".join(abi.BUILT).encode()
     expected = code + checksum(code)
     assert target.read_bytes() == expected
     library._check_whole(str(target))

@@ -265,7 +265,9 @@ def test_rows_in_bytes_are_what_they_are_in_pairs() -> None:
                 c = guarded(np.zeros((rows, n), np.float32))
                 x, whole, weights, out = spans(a, words, b, c)
                 for r in range(rows):
-                    quantize(x.at(r * k), k, float(limit), int(each > 0), whole.at(r * width))
+                    quantize(
+                        x.at(r * k), k, quads, float(limit), int(each > 0), whole.at(r * width)
+                    )
                 step, tail = panel_bytes(1, k, "int8"), n - 16 * (panels - 1)
                 tile = make_tile(rows, panels, "int8", passes=each)
                 tile(whole, width, weights, step, quads, None, 0, out, n, tail)

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _V3 = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_BF16 = _V4 | {"avx512_vnni", "avx512_bf16"}
+_NEEDED = {
+    "v4amx": _BF16 | {"amx_tile", "amx_int8", "amx_bf16"},
+    "v4bf16": _BF16,
+    "v4vnni": _V4 | {"avx512_vnni"},
+    "v4": _V4,
+    "v3": _V3,
+}
 
 
 def add(subparsers: Subparsers) -> None:
@@ -100,7 +108,7 @@ def cpu_level() -> str:
     except (OSError, UnicodeDecodeError):
         return machine
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    for level, needed in (("v4vnni", {*_V4, "avx512_vnni"}), ("v4", _V4), ("v3", _V3)):
+    for level, needed in _NEEDED.items():
         if needed <= flags:
             return f"x86-64-{level}"
     return machine

@@ -104,6 +104,10 @@ class Binder:
     def target(self) -> str:
         return self._prepared.target
 
+    @property
+    def level(self) -> str:
+        return self._prepared.level
+
     def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
         self._emit_layers()
         words: list[Ref | int] = []

@@ -78,11 +78,12 @@ class PackedStore:
     """Packed constants of one model, by source arrays and layout, shared by all its plans.
 
     target: what plans are made for, "cpu" or "cuda". threads: the most of a run on a CPU.
+    level: of the kernels there (abi.LEVELS); what only some have is not used without.
     lock: held while a plan is made.
     """
 
-    def __init__(self, target: str = "cpu", threads: int = 1) -> None:
-        self.target, self.threads = target, threads
+    def __init__(self, target: str = "cpu", threads: int = 1, level: str = "") -> None:
+        self.target, self.threads, self.level = target, threads, level
         self._arrays: dict[Hashable, tuple[tuple[Array, ...], Array]] = {}
         self.lock = threading.RLock()
         _STORES.add(self)
@@ -226,6 +227,11 @@ class Prepared:
     def target(self) -> str:
         """What plans are made for: "cpu" or "cuda"."""
         return self._store.target
+
+    @property
+    def level(self) -> str:
+        """The level of the kernels on a CPU, one of abi.LEVELS, or nothing."""
+        return self._store.level
 
     @property
     def threads(self) -> int:

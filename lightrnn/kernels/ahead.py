@@ -88,7 +88,7 @@ def _project(
         left, right = i32(address_of(room)), u8(address_of(b))
         words, other = i32(address_of(x_room)), u8(address_of(w))
         step, w_step = column_bytes(kind, k), column_bytes(_other_kind(kind), inputs)
-        quads, depth, width = (k + 3) // 4, (inputs + 3) // 4, row_words(inputs)
+        quads, depth, width = (k + 3) // 4, (inputs + 3) // 4, row_words(INT8, inputs)
         if kind == BYTES:
             _row_bytes(
                 left, right, step, quads, init, c, first, last, turned, words, width, other,
@@ -145,7 +145,7 @@ def step_ahead(
         if backward != 0:
             row, time = steps - row - rows, total - time - rows
         x = at(x, time * inputs)
-        x_room = moved(x_room, d * steps * row_words(inputs))
+        x_room = moved(x_room, d * steps * row_words(INT8, inputs))
         if fresh != 0 and part == 0 and other != FLOAT32 and _is_shaded(kind):
             split = 2 if kind == BYTES else 0
             quantize_rows(other, x, inputs, inputs, rows, split, i32(address_of(x_room)))

@@ -38,6 +38,8 @@ _SHORTS, _PAIRS = ir.VectorType(_SHORT, LANES), ir.VectorType(_SHORT, 2 * LANES)
 _WORDS = ir.VectorType(_WORD, LANES)
 _IN_PAIRS = [4 * (i // 4) + (0, 2, 1, 3)[i % 4] for i in range(LANES)]
 VNNI = os.environ.get("LIGHTRNN_TARGET") == "v4vnni"
+BEYOND = os.environ.get("LIGHTRNN_TARGET", "v4vnni") == "v4vnni"
+"""Whether code for CPUs with AVX512-BF16 and AMX is made: with that for VNNI, and interpreted."""
 _ROUNDER = 12582912.0
 """1.5 * 2**23: adding it leaves the nearest whole number in the low bits."""
 

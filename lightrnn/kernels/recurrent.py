@@ -4,9 +4,9 @@ Rows of `xw` hold the gates of one time and batch row, each gate padded to whole
 adds h·R to them in place and then applies the cell. Both directions of a layer run in one call, as
 do any number of steps: a long sequence is done in chunks that carry `h` and `c`.
 
-kind: how r, and an LSTM's projection, are stored, by its place in abi.WEIGHTS, or BYTES: hidden
-states then have 8 bits, but for what a projection makes them of; or GATES, the projection being
-int16 then, and `room` for two rows where it is for one otherwise.
+kind: how r, and an LSTM's projection, are stored, as `gemm.multiply` takes it. BYTES: hidden states
+have 8 bits, but for what a projection makes them of. Or GATES, the projection being int16 then, and
+`room` for two rows where it is for one otherwise.
 
 With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and Sp padded to 16:
 
@@ -38,6 +38,7 @@ from lightrnn.kernels.gemm import (
     prepare,
     room_of,
     weights_at,
+    with_all_bits,
 )
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.sharing import (
@@ -61,7 +62,7 @@ from lightrnn.kernels.simd import at, f32, fma, load, null, splat, store
 from lightrnn.kernels.threads import barrier
 from lightrnn.kernels.tiling import moved
 from lightrnn.kernels.vmath import sigmoid, tanh
-from lightrnn.native.abi import BYTES, GATES
+from lightrnn.native.abi import GATES
 
 
 @inlined
@@ -183,7 +184,7 @@ def _lstm_direction(
             )  # fmt: skip
             if mode == UNITS:
                 barrier(sync, nth)
-            exact = INT8 if kind == BYTES else trailing(kind)
+            exact = with_all_bits(trailing(kind))
             multiply(
                 exact, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightrnn.kernels import integers, simd
+from lightrnn.kernels.bfloats import dot_bfloats
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.threads import address_of
 from lightrnn.native.abi import BYTES_RUN, RUN
@@ -57,14 +58,16 @@ def make_tile(
     last panel that exist, 1 to 16. stored: how b is stored, one of abi.WEIGHTS. For int8 and int16
     k counts quads and step bytes, a holds what `gemm.quantize` gives, and b what
     `ops.packing.integer_panels` does. passes: for int8 and rows that are split in bytes: 1 for low
-    ones alone, 2 for one row's high and low ones. packed: otherwise b is [k, columns] as it lies,
-    rows `step` apart.
+    ones alone, 2 for one row's high and low ones. For "pairs" k counts pairs of bfloat16, rows of a
+    and lines of 64 bytes of b. packed: otherwise b is [k, columns] as it lies, rows `step` apart.
     """
     cells = [(r, p) for r in range(rows) for p in range(panels)]
     count = ["tail" if p == panels - 1 else "16" for p in range(panels)]
     lines = [f"def tile_{rows}x{panels}(a, lda, b, step, k, init, ldi, c, ldc, tail):"]
     if stored in PAIRS:
         lines += _integer_lines(cells, rows, panels, count, stored, passes)
+    elif stored == "pairs":
+        lines += _bfloat_lines(cells, rows, panels, count)
     else:
         place = "i * lda + {row}" if turned else "{row} * lda + i"
         loads = [f"{LOADS[stored]}(b, ({p} * step + i) * 16)" for p in range(panels)]
@@ -73,7 +76,7 @@ def make_tile(
         lines += _float_lines(cells, loads, count, place)
     scope: dict[str, Any] = {
         **vars(simd), **vars(integers), "load_some": load_some, "store_some": store_some,
-        "address_of": address_of,
+        "address_of": address_of, "dot_bfloats": dot_bfloats,
     }  # fmt: skip
     exec(compile("\n".join(lines) + "\n", f"<tile {rows}x{panels}>", "exec"), scope)
     return inlined(scope[f"tile_{rows}x{panels}"])
@@ -105,6 +108,24 @@ def _float_lines(cells: Cells, loads: list[str], count: list[str], place: str) -
         f"        store_some(c, {r} * ldc + {16 * p}, c{r}_{p}, {count[p]})" for r, p in cells
     ]
     return [*lines, f"        source, ld, start = c, ldc, start + {RUN}"]
+
+
+def _bfloat_lines(cells: Cells, rows: int, panels: int, count: list[str]) -> list[str]:
+    """Sums of pairs of bfloat16, added to what is there."""
+    lines = [f"    c{r}_{p} = splat(0.0)" for r, p in cells]
+    lines += ["    for i in range(k):"]
+    lines += [f"        b{p} = load_words(b, {16 * p} * step + 64 * i)" for p in range(panels)]
+    for r in range(rows):
+        lines += [f"        v = broadcast_int(a, {r} * lda + i)"]
+        lines += [f"        c{r}_{p} = dot_bfloats(b{p}, v, c{r}_{p})" for p in range(panels)]
+    for r, p in cells:
+        lines += [
+            "    v = splat(0.0)",
+            "    if not null(init):",
+            f"        v = load_some(init, {r} * ldi + {16 * p}, {count[p]})",
+            f"    store_some(c, {r} * ldc + {16 * p}, v + c{r}_{p}, {count[p]})",
+        ]
+    return lines
 
 
 def _integer_lines(

@@ -59,6 +59,26 @@ def panel_rows(k: int) -> int:
     return k + 4 if k % 64 == 0 else k
 
 
+def tile_rows(k: int) -> int:
+    """k rows of int8 weights filled up to whole tiles of the matrix unit."""
+    return (k + 63) // 64 * 64
+
+
+def tile_words(k: int) -> int:
+    """`room_words` of a row for the matrix unit: whole cache lines, an odd number of them."""
+    return (room_words(tile_rows(k)) + 15) // 16 * 16
+
+
+def pair_lines(k: int) -> int:
+    """Lines of a packed panel of k rows of bfloat16, two in a line, filled up to whole tiles."""
+    return (k + 31) // 32 * 16
+
+
+def pair_words(k: int) -> int:
+    """Words (int32) that a row of k floats takes as bfloat16: an odd number of cache lines."""
+    return pair_lines(k) | 16
+
+
 AHEAD = 8
 """Steps whose inputs a recurrent kernel projects at a time, while it reads R for those before."""
 
@@ -89,8 +109,14 @@ METHOD, PYTHON = "execute_method", "use_python"
 *PyLong_AsVoidPtr, void *PyLong_FromLong)`, which it needs.
 """
 
-LEVELS = ("v3", "v4", "v4vnni")
-"""Levels that kernels are compiled for, best last: x86-64-v3, -v4, and -v4 with AVX512-VNNI."""
+LEVELS = ("v3", "v4", "v4vnni", "v4bf16", "v4amx")
+"""Levels of CPUs, best last: x86-64-v3, -v4, then with AVX512-VNNI, AVX512-BF16, AMX too."""
+
+CODE = {"v4bf16": "v4vnni", "v4amx": "v4vnni"}
+"""Levels that run another's code: plans ask it for what the level has more."""
+
+BUILT = tuple(level for level in LEVELS if level not in CODE)
+"""Levels that kernels are compiled for."""
 
 MODULES = {"v4vnni": ("gemm", "recurrent")}
 """Modules whose kernels gain from a level that does not have them all."""
@@ -122,6 +148,10 @@ BYTES = len(WEIGHTS)
 """Stored as int8, and what they multiply has 8 bits too."""
 GATES = BYTES + 1
 """Recurrent weights stored as int8, but the last gate's, of candidates, as int16."""
+PAIRS = GATES + 1
+"""bfloat16, two rows in a line; what they multiply is rounded to bfloat16. Needs AVX512-BF16."""
+MATRIX_PAIRS, MATRIX_INT8, MATRIX_BYTES = range(PAIRS + 1, PAIRS + 4)
+"""PAIRS, int8 and BYTES multiplied by the matrix unit, int8 in whole tiles. Needs AMX."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
@@ -306,7 +336,7 @@ KERNELS = _Kernels(
 
 def kernels_of(level: str) -> tuple[str, ...]:
     """Names of the kernels that are compiled for a level; it borrows the others from v4."""
-    modules = MODULES.get(level)
+    modules = MODULES.get(CODE.get(level, level))
     if modules is None:
         return (*KERNELS, ALONE, METHOD, PYTHON)
     return tuple(name for name in KERNELS if KERNELS.module(name) in modules)

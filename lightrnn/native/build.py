@@ -44,9 +44,9 @@ def build(destination: str | Path) -> Path:
     linker, destination = find_linker(), Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".building-") as folder:
-        objects = [Path(folder) / f"{level}.o" for level in abi.LEVELS]
+        objects = [Path(folder) / f"{level}.o" for level in abi.BUILT]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            list(pool.map(_compile_in_process, abi.LEVELS, objects))
+            list(pool.map(_compile_in_process, abi.BUILT, objects))
         library = Path(folder) / destination.name
         link(linker, objects, library)
         library.write_bytes(library.read_bytes() + checksum(library.read_bytes()))
@@ -116,7 +116,7 @@ def compile_level(level: str) -> bytes:
         exported += [f"lr_{level}_{name}" for name in (abi.ALONE, abi.METHOD, abi.PYTHON)]
     if level == abi.LEVELS[0]:
         module.link_in(llvm.parse_assembly(_identity()))
-        exported += ["lr_abi", "lr_hash", "lr_level"]
+        exported += ["lr_abi", "lr_hash", "lr_level", "lr_use_tiles"]
     return _emit(module, level, exported)
 
 
@@ -232,7 +232,8 @@ def _identity() -> str:
     """LLVM functions that say what the library is and which level this CPU can run.
 
     lr_level: how many of abi.LEVELS, from cpuid and xgetbv: the CPU's features and the registers
-    that the operating system saves.
+    that the operating system saves. lr_use_tiles: ask Linux to let this process use the matrix
+    unit's (Documentation/arch/x86/xstate.rst); 0 where it may.
     """
     text = source_hash()
     data = "".join(f"\\{byte:02x}" for byte in text.encode())
@@ -244,6 +245,9 @@ def _identity() -> str:
     leaf7_v3 = (1 << 3) | (1 << 5) | (1 << 8)  # bmi1 avx2 bmi2
     leaf7_v4 = (1 << 16) | (1 << 17) | (1 << 28) | (1 << 30) | (1 << 31)  # avx512 f dq cd bw vl
     leaf7_vnni = 1 << 11  # avx512_vnni
+    leaf7_bf16 = 1 << 5  # avx512_bf16
+    leaf7_amx = (1 << 22) | (1 << 24) | (1 << 25)  # amx_bf16 amx_tile amx_int8
+    permit, tile_data = 0x1023, 18  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return f"""
 @lr_hash_text = private constant [{len(text) + 1} x i8] c"{data}\\00"
 define ptr @lr_hash() {{
@@ -283,14 +287,36 @@ saved:
   %m5 = and i32 %c7, {leaf7_vnni}
   %has5 = icmp ne i32 %m5, 0
   %ok5 = and i1 %ok4, %has5
+  %l71 = call {cpuid}(i32 7, i32 1)
+  %a71 = extractvalue {{i32,i32,i32,i32}} %l71, 0
+  %m6 = and i32 %a71, {leaf7_bf16}
+  %has6 = icmp ne i32 %m6, 0
+  %ok6 = and i1 %ok5, %has6
+  %d7 = extractvalue {{i32,i32,i32,i32}} %l7, 3
+  %m7 = and i32 %d7, {leaf7_amx}
+  %has7 = icmp eq i32 %m7, {leaf7_amx}
+  %xt = and i32 %xcr, {3 << 17}
+  %tiles = icmp eq i32 %xt, {3 << 17}
+  %a7 = and i1 %tiles, %has7
+  %ok7 = and i1 %a7, %ok6
   %n3 = zext i1 %ok3 to i64
   %n4 = zext i1 %ok4 to i64
   %n5 = zext i1 %ok5 to i64
+  %n6 = zext i1 %ok6 to i64
+  %n7 = zext i1 %ok7 to i64
   %n34 = add i64 %n3, %n4
-  %n = add i64 %n34, %n5
+  %n345 = add i64 %n34, %n5
+  %n67 = add i64 %n6, %n7
+  %n = add i64 %n345, %n67
   ret i64 %n
 none:
   ret i64 0
+}}
+define i64 @lr_use_tiles() {{
+  %found = call i64 asm sideeffect "syscall",
+    "={{rax}},{{rax}},{{rdi}},{{rsi}},~{{rcx}},~{{r11}},~{{memory}}"(
+    i64 158, i64 {permit}, i64 {tile_data})
+  ret i64 %found
 }}
 """
 

@@ -82,25 +82,29 @@ def open_library(path: str) -> Library | None:
         raise NativeError(f"{path}: cannot be loaded: {error}") from None
     handle.lr_hash.restype = ctypes.c_char_p
     handle.lr_abi.restype = handle.lr_level.restype = ctypes.c_int64
+    handle.lr_use_tiles.restype = ctypes.c_int64
     if handle.lr_abi() != abi.ABI:
         raise NativeError(f"{path}: ABI {handle.lr_abi()}, expected {abi.ABI}; {_REMEDY}")
     if handle.lr_hash() != source_hash().encode():
         raise NativeError(f"{path}: built from other kernel sources; {_REMEDY}")
-    level = _level(int(handle.lr_level()))
+    level = usable_level(handle)
     if level is None:
         return None
+    code = abi.CODE.get(level, level)
     addresses = {
         name: int(ctypes.cast(getattr(handle, f"lr_{one}_{name}"), ctypes.c_void_p).value or 0)
-        for one in ("v4", level)
-        if level in abi.MODULES or one == level
+        for one in ("v4", code)
+        if code in abi.MODULES or one == code
         for name in abi.kernels_of(one)
     }
     return Library(path, level, addresses, handle)
 
 
-def _level(best: int) -> str | None:
+def usable_level(handle: ctypes.CDLL) -> str | None:
     """The level to use: LIGHTRNN_LEVEL, else the last of those that this CPU runs, or None."""
-    usable = abi.LEVELS[:best]
+    usable = abi.LEVELS[: handle.lr_level()]
+    if usable == abi.LEVELS and handle.lr_use_tiles() != 0:
+        usable = usable[:-1]
     wanted = os.environ.get("LIGHTRNN_LEVEL")
     if wanted and wanted not in usable:
         raise NativeError(

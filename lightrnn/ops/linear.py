@@ -47,9 +47,9 @@ def emit_gemm(
     """
     matrices, stored, kind, room = 1 if shared_b else batch, "float32", 0, None
     if b.value is not None and scale == 1.0:
-        stored, kind = weight_kind(emit.target, m, b, columns=not transposed)
+        stored, kind = weight_kind(emit, m, b, columns=not transposed)
     single = n == 1 and (batch == 1 or (shared_b and not shared_a))
-    if single and stored not in LARGEST and emit.target == "cpu":
+    if single and stored not in (*LARGEST, "tiles") and emit.target == "cpu":
         vector: Operand | Ref = b
         if scale != 1.0:
             vector = emit.packed((b,), ("scaled", scale), lambda v: v * np.float32(scale))

@@ -61,6 +61,10 @@ class Emitter(Protocol):
     def target(self) -> str:
         """What the plan is for, "cpu" or "cuda": how much is done at once depends on it."""
 
+    @property
+    def level(self) -> str:
+        """The level of the kernels on a CPU (abi.LEVELS), or nothing: products depend on it."""
+
     def call(self, kernel: str, *args: Ref | Operand | int | float | None, work: int) -> None:
         """Append a kernel call; `args` follow `native.abi.KERNELS[kernel]`.
 

@@ -5,11 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import BYTES_RUN, LANES, RAISED, WEIGHTS, byte_runs, panel_rows, room_words
-from lightrnn.ops.lowering import Operand
+from lightrnn.native.abi import (
+    BYTES_RUN,
+    LANES,
+    MATRIX_INT8,
+    MATRIX_PAIRS,
+    PAIRS,
+    RAISED,
+    WEIGHTS,
+    byte_runs,
+    pair_lines,
+    pair_words,
+    panel_rows,
+    room_words,
+    tile_rows,
+    tile_words,
+)
+from lightrnn.ops.lowering import Emitter, Operand
 
 _MANY_ROWS = 12
-"""Rows from which widening weights costs more than reading them does."""
+"""Rows from which widening weights costs more than reading them does, and tiles are full enough."""
 
 
 def padded(size: int) -> int:
@@ -68,8 +83,28 @@ def _sums_of_pairs(blocks: Array) -> list[Array]:
     return [run.view(np.int32) for run in runs]
 
 
+def pair_panels(matrix: Array) -> Array:
+    """[..., K, N] as panels of pairs of bfloat16: [..., ceil(N / 16), lines, 16, 2], others zero.
+
+    They are `panel_rows` of `pair_lines` apart.
+    """
+    *batch, k, n = matrix.shape
+    lines, blocks = pair_lines(k), padded(n) // LANES
+    wide = np.zeros((*batch, 2 * panel_rows(lines), blocks * LANES), np.uint16)
+    wide[..., :k, :n] = narrow(matrix, "bfloat16")
+    split = wide.reshape(*batch, panel_rows(lines), 2, blocks, LANES)
+    return np.ascontiguousarray(np.moveaxis(split, (-2, -4, -1, -3), (-4, -3, -2, -1)))
+
+
 def weight_panels(matrix: Array, stored: str) -> Array:
-    """[..., K, N] as panels for a product with weights that are stored so (abi.WEIGHTS)."""
+    """[..., K, N] as panels for a product with weights that `weight_kind` packs so."""
+    if stored == "pairs":
+        return pair_panels(matrix)
+    if stored == "tiles":
+        *batch, k, n = matrix.shape
+        whole = np.zeros((*batch, tile_rows(k), n), np.float32)
+        whole[..., :k, :] = matrix
+        return integer_panels(whole, "int8")
     if stored in LARGEST:
         return integer_panels(matrix, stored)
     return narrow(panels(matrix), stored)
@@ -77,6 +112,10 @@ def weight_panels(matrix: Array, stored: str) -> Array:
 
 def panel_bytes(columns: int, k: int, stored: str) -> int:
     """Bytes of `weight_panels` of a matrix [k, columns], columns a multiple of 16."""
+    if stored == "pairs":
+        return columns * panel_rows(pair_lines(k)) * 4
+    if stored == "tiles":
+        return panel_bytes(columns, tile_rows(k), "int8")
     if stored in LARGEST:
         size = np.dtype(stored).itemsize
         sums = 4 * byte_runs(k) if size == 1 else 0
@@ -86,7 +125,8 @@ def panel_bytes(columns: int, k: int, stored: str) -> int:
 
 def room_bytes(rows: int, k: int, stored: str) -> int:
     """Bytes that a product of `rows` rows needs beside its operands; 0 for none."""
-    return rows * room_words(k) * 4 if stored in LARGEST else 0
+    words = {"pairs": pair_words, "tiles": tile_words, "int8": room_words, "int16": room_words}
+    return rows * words[stored](k) * 4 if stored in words else 0
 
 
 def narrow(packed: Array, stored: str) -> Array:
@@ -99,25 +139,34 @@ def narrow(packed: Array, stored: str) -> Array:
 
 
 def weight_kind(
-    target: str, rows: int, *weights: Operand | None, columns: bool = False
+    emit: Emitter, rows: int, *weights: Operand | None, columns: bool = False, batch: int = 0
 ) -> tuple[str, int]:
-    """How to pack weights that go together, and its place in abi.WEIGHTS.
+    """How to pack weights that go together: one of abi.WEIGHTS, "pairs" or "tiles"; and the kind
+    that kernels take for it.
 
     rows: how many rows each weight multiplies. Narrow weights are packed as they are stored where
     few rows share the time to read them, else as float32; so are those stored in different ways.
     The results are the same. Integers are always multiplied as such: their results are their own.
     columns: whether the weights' columns are what the product sums over rows for, so that these
     need a scale each, and not the rows.
-    target: as `Emitter.target`. On a GPU float16 and bfloat16 stay so whatever the rows, and
-    integers become the float32 that they stand for.
+    batch: rows of the product itself, of which `rows` may hold several; all rows if 0. Where these
+    are many, and the CPU multiplies bfloat16, it multiplies bfloat16 weights by rows rounded so
+    ("pairs"); a matrix unit takes int8 weights in whole tiles ("tiles") to the same results.
+    On a GPU float16 and bfloat16 stay so whatever the rows, and integers become the float32 that
+    they stand for.
     """
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
     whole, _, by = stored.partition("_")
+    cpu, many = emit.target == "cpu", (batch or rows) >= _MANY_ROWS
+    if many and cpu and stored == "bfloat16" and emit.level in ("v4bf16", "v4amx"):
+        return "pairs", MATRIX_PAIRS if emit.level == "v4amx" else PAIRS
     if whole in LARGEST:
-        exact = (by == "columns") == columns and target == "cpu"
+        exact = (by == "columns") == columns and cpu
+        if exact and many and whole == "int8" and emit.level == "v4amx":
+            return "tiles", MATRIX_INT8
         stored = whole if exact else "float32"
-    elif stored not in WEIGHTS or (rows >= _MANY_ROWS and target == "cpu"):
+    elif stored not in WEIGHTS or (rows >= _MANY_ROWS and cpu):
         stored = "float32"
     return stored, WEIGHTS.index(stored)
 

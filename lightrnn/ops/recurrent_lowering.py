@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from lightrnn.graph import Array
-from lightrnn.native.abi import AHEAD, BYTES, GATES, LANES, steps_before
+from lightrnn.native.abi import AHEAD, BYTES, GATES, LANES, MATRIX_BYTES, steps_before
 from lightrnn.ops.activations import Activation
 from lightrnn.ops.lowering import Emitter, Operand, Ref
 from lightrnn.ops.packing import (
@@ -46,6 +46,8 @@ _AHEAD = {
     "int8": ("int8", "int16"), "int16": ("int16",),
 }  # fmt: skip
 """How W may be stored that a cell can project inputs by, by how R is stored."""
+_IN_BYTES = {"int8": BYTES, "tiles": MATRIX_BYTES}
+"""How a cell multiplies hidden states by weights that are stored as int8, those of inputs too."""
 Factors = tuple[Operand | Ref | None, ...]
 """What a cell projects inputs by: x, room for it as integers, packed W and bias."""
 
@@ -264,7 +266,7 @@ class _Product:
         """rows: of a chunk."""
         self._emit, self._layer = emit, layer
         gates, after = layer.gates, layer.after
-        stored, self._kind = weight_kind(emit.target, rows, layer.slots.w)
+        stored, self._kind = weight_kind(emit, rows, layer.slots.w, batch=layer.batch)
         self.stored = stored
         self.gap = LANES if layer.batch == 1 and emit.target == "cpu" else 0
         self._weights = emit.packed(
@@ -372,13 +374,13 @@ class _Cell:
         )  # fmt: skip
         words = room_bytes(rows * (2 if mixed else 1), max(layer.size, layer.hidden), stored)
         room = emit.scratch(words) if words else None
-        if stored == inputs_stored == "int8":  # their rounding is most of the error
-            self._kind = BYTES
+        if stored == inputs_stored and stored in _IN_BYTES:  # their rounding is most of the error
+            self._kind = _IN_BYTES[stored]
         self.projects_ahead = (
             emit.target == "cpu"
             and layer.batch == 1
             and layer.inputs <= 2 * layer.size
-            and inputs_stored in _AHEAD[stored]
+            and inputs_stored in _AHEAD.get(stored, ())
             and _LEAST_READ <= self._read(stored, inputs_stored) <= _MOST_READ
         )
         self._options: list[int | float] = [layer.directions, int(layer.reverse)]
@@ -404,12 +406,12 @@ class _Cell:
 
     def _how_stored(self) -> tuple[str, int]:
         """How the recurrent weights are packed, those of a projection like the last gate's."""
-        layer, target = self._layer, self._emit.target
+        layer, emit = self._layer, self._emit
         r, projection = layer.slots.r, layer.slots.projection
         whole = projection is None or projection.stored == "int16"
-        if target == "cpu" and MIXED.get(r.stored) == layer.gates - 1 and whole:
+        if emit.target == "cpu" and MIXED.get(r.stored) == layer.gates - 1 and whole:
             return "int16", GATES
-        return weight_kind(target, layer.batch, r, projection)
+        return weight_kind(emit, layer.batch, r, projection)
 
     def _read(self, stored: str, inputs_stored: str) -> int:
         """Bytes of R and W of a direction."""
