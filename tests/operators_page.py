@@ -197,6 +197,7 @@ class Ignored:
     """An emitter that drops what it is given."""
 
     target = "cpu"
+    level = ""
 
     def call(self, kernel: str, *args: Any, work: int) -> None:
         pass

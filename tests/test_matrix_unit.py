@@ -6,6 +6,7 @@ do; compiled where the CPU has them.
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,11 +155,12 @@ def test_layers_of_batches_are_those_of_other_levels(level: str, stored: str, ba
         values = list(layer.values)
         if stored == "bfloat16":
             for k in weights:
-                values[k] = None if values[k] is None else rounded(values[k])
+                value = values[k]
+                values[k] = None if value is None else rounded(value)
         plain, found = (
             run_lowered(
                 layer.operator, values, backend, constants=constants, stored=weights,
-                emitter=lambda backend, nth, level=each: DirectEmitter(backend, nth, level),
+                emitter=partial(DirectEmitter, level=each),
             )
             for each in ("", level)
         )  # fmt: skip

@@ -17,7 +17,6 @@ from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.simd import (
     at,
     bits_float,
-    broadcast,
     f32,
     fma,
     load,
@@ -119,7 +118,7 @@ def _make_add_integers(*, split: bool) -> Callable[..., Any]:
             v = splat(0.0)
             if not null(init):
                 v = load_some(init, r * ldi, tail)
-            scale = broadcast(f32(address_of(a) + 4 * (r * lda + 2 * k)), 0)
+            scale = bits_float(broadcast_int(a, r * lda + 2 * k))
             store_some(c, r * ldc, fma(to_float(n), scale * s, v), tail)
 
     return add_integers
