@@ -197,6 +197,8 @@ ENGINES: dict[str, Make] = {
     "lightrnn 1 thread": _one_thread,
     "lightrnn float32": _float32,
 }
+LIMIT = "limit"
+"""Not an engine: `limits.bound`, measured as if it were one."""
 FLOAT32 = ("onnxruntime", "torch", "openvino", "ncnn")
 GENERAL = ("onnxruntime", "torch", "openvino")
 """Those that take any model and batch."""
@@ -205,4 +207,5 @@ FEWER_BITS = ("onnxruntime int8", "torch bfloat16", "openvino bfloat16")
 
 def installed(names: Sequence[str]) -> tuple[str, ...]:
     """Those of the engines that can be measured here."""
-    return tuple(n for n in names if importlib.util.find_spec(n.partition(" ")[0]) is not None)
+    packages = {n: n.partition(" ")[0].replace(LIMIT, "numba") for n in names}
+    return tuple(n for n in names if importlib.util.find_spec(packages[n]) is not None)

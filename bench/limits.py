@@ -1,4 +1,4 @@
-"""What one core can do, measured with loops that do nothing else: multiply-adds and reads.
+"""What one core can do, measured by loops that do nothing else: multiply-adds and reads.
 
 They are written with the vectors of `lightrnn.kernels.simd` and compiled by Numba here and now;
 no kernel of the library takes part, so that its share of the limit is a share of something else.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from bench.cells import Layer
 from lightrnn.engine.memory import address, aligned_copy
+from lightrnn.graph import Array
 
 LEVELS = {
     "16 KiB": 2**14, "256 KiB": 2**18, "1 MiB": 2**20, "2 MiB": 2**21, "4 MiB": 2**22,
@@ -38,6 +41,7 @@ def _best(run: Callable[[], object], times: int = 9) -> float:
     return min(spent)
 
 
+@cache
 def _multiply_adds() -> Callable[[int, int], None]:
     """Rounds of ten independent multiply-adds of 16 lanes, at an address of 16 numbers."""
     from numba import int64, njit, void
@@ -57,6 +61,7 @@ def _multiply_adds() -> Callable[[int, int], None]:
     return loop
 
 
+@cache
 def _reads() -> Callable[[int, int, int], None]:
     """Rounds of reading `count` numbers at an address, 128 at a time."""
     from numba import int64, njit, void
@@ -80,8 +85,7 @@ def _reads() -> Callable[[int, int, int], None]:
 
 def measured() -> dict[str, float]:
     """Floating-point operations and bytes a second of one core, in units of 1e9, by name."""
-    multiply_adds, read = _multiply_adds(), _reads()
-    numbers = aligned_copy(np.full(16, 1e-3, np.float32))
+    multiply_adds, read, numbers = _multiply_adds(), _reads(), _numbers()
     spent = _best(lambda: multiply_adds(address(numbers), ROUNDS))
     found = {PEAK: 2 * 16 * 10 * ROUNDS / spent / 1e9}
     for level, nbytes in LEVELS.items():
@@ -93,3 +97,27 @@ def measured() -> dict[str, float]:
 
         found[reading(level)] = rounds * nbytes / _best(run) / 1e9
     return found
+
+
+def _numbers() -> Array:
+    return aligned_copy(np.full(16, 1e-3, np.float32))
+
+
+def bound(cell: Layer) -> Callable[[], None]:
+    """What a layer does at least in float32 on one core, by the same loops.
+
+    All its multiply-adds; or the reading of its recurrent weights at each step, whichever takes
+    longer. A first step, whose state is zeros, does without.
+    """
+    multiply_adds, read, numbers = _multiply_adds(), _reads(), _numbers()
+    rounds = round(cell.multiplies * (1 - 0.5 / cell.steps) / (16 * 10))
+    weights = aligned_copy(np.zeros(-(-cell.recurrent_bytes // 512) * 128, np.float32))
+
+    def compute() -> None:
+        multiply_adds(address(numbers), rounds)
+
+    def fetch() -> None:
+        for _ in range(cell.directions):
+            read(address(weights), weights.size, cell.steps)
+
+    return max(compute, fetch, key=_best)

@@ -23,7 +23,8 @@ import numpy as np
 from bench import cells, recurrent
 from bench.attention import attention
 from bench.cells import Attention, Cell, Layer, Step
-from bench.engines import ENGINES, Running, UnavailableError, lightrnn
+from bench.engines import ENGINES, LIMIT, Running, UnavailableError, lightrnn
+from bench.limits import bound
 from bench.subject import Subject, evaluated
 from bench.wholes import whole
 from lightrnn.graph import Array
@@ -60,9 +61,13 @@ def measure(cell: Cell, engine: str, seconds: float) -> dict[str, Any]:
     try:
         subject = subject_of(cell)
         ours = lightrnn(subject, cell.threads, cell.dtype)
-        theirs = _theirs(subject, cell, engine)
-        compared = _compared(cell, engine, subject, ours, theirs)
-        alone = cell.threads == 1
+        alone, compared = cell.threads == 1 and engine != LIMIT, {}
+        if engine == LIMIT:
+            assert isinstance(cell, Layer)
+            theirs = Running(bound(cell), list)
+        else:
+            theirs = _theirs(subject, cell, engine)
+            compared = _compared(cell, engine, subject, ours, theirs)
         spent = seconds if alone else LONGER * seconds
         times = interleaved(ours.run, theirs.run, spent, alone=alone)
     finally:

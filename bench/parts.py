@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from bench import metric, selection, start
 from bench.cells import Cell, Layer, from_json, to_json
-from bench.engines import FEWER_BITS, GENERAL, installed
+from bench.engines import FEWER_BITS, GENERAL, LIMIT, installed
 from bench.results import Result
+from bench.share import has_share
 
 Plan = list[tuple[str, list[Cell]]]
 """Engines, each with the cells to measure beside it."""
@@ -32,7 +33,8 @@ def _layers(quick: bool, threads: Sequence[int]) -> Plan:
     several = [c for c in cells if c.threads > 1]
     alone: list[Cell] = [c for c in cells if isinstance(c, Layer) and c.batch == 1]
     general = [(engine, cells) for engine in GENERAL]
-    return [*general, ("ncnn", alone), ("lightrnn 1 thread", several)]
+    bounded: list[Cell] = [c for c in cells if isinstance(c, Layer) and has_share(c)]
+    return [*general, ("ncnn", alone), (LIMIT, bounded), ("lightrnn 1 thread", several)]
 
 
 def _steps(quick: bool, threads: Sequence[int]) -> Plan:

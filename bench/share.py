@@ -1,30 +1,31 @@
-"""The time that a layer needs at least on a machine whose limits were measured."""
+"""How near layers come to what the machine can do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from bench.cells import Layer
+from bench.cells import Cell, Layer, from_json
+from bench.engines import LIMIT
 from bench.limits import LEVELS, PEAK, reading
+from bench.results import Result, against
+
+LONG = 20
+"""Steps from which a sequence counts as long."""
 
 
-def least_us(cell: Layer, limits: Mapping[str, float]) -> float:
-    """Microseconds at the limits, float32.
-
-    All multiply-adds at the peak of arithmetic; or the reading of the inputs' weights once and of
-    the recurrent ones at each step but the first, whose state is zeros; whichever takes longer.
-    Weights come from the level of cache that holds them, shared by the threads.
-    """
-    peak = limits[PEAK] * 1e9 * cell.threads
-    weights = cell.recurrent_bytes * cell.directions
-    fetch = weights / (_rate(cell.recurrent_bytes / cell.threads, limits) * 1e9 * cell.threads)
-    arithmetic = cell.multiplies / peak  # of either product: half the multiply-adds, two each
-    return max((2 - 1 / cell.steps) * arithmetic, cell.steps * fetch) * 1e6
+def shares(results: Sequence[Result]) -> dict[Cell, float]:
+    """Shares of the limit: of a layer's time, what its `limits.bound` took beside it."""
+    return {from_json(dict(r)): r["ratio"] for r in against(results, [LIMIT])}
 
 
 def _rate(nbytes: float, limits: Mapping[str, float]) -> float:
     level = next((n for n, size in LEVELS.items() if nbytes <= size), next(reversed(LEVELS)))
     return limits[reading(level)]
+
+
+def has_share(cell: Layer) -> bool:
+    """Whether a layer is measured beside its bound: some, on one thread and not too short."""
+    return cell.threads == 1 and cell.steps >= LONG and cell.batch in (1, 32)
 
 
 def in_second_cache(cell: Layer, caches: Mapping[str, int]) -> bool:

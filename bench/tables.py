@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.cells import Layer
+from bench.cells import Cell, Layer
 from bench.engines import FLOAT32
 from bench.results import Part, Result, against, best_of, geometric_mean, timed
-from bench.share import held_by, least_us
+from bench.share import held_by, shares
 from bench.summary import WAYS, Row, describe
 
 MARKS = {True: "yes", False: "**no**", None: "–"}
@@ -41,15 +41,18 @@ PAIR = ("lightrnn, µs", "best other", "µs", "ratio", "quartiles")
 
 def layers(part: Part) -> str:
     """Each float32 layer beside the quickest other engine."""
-    limits, lines = part.machine["limits"], []
+    lines, found = [], shares(part.results)
     for cell, r in best_of(against(part.results, FLOAT32)).items():
         assert isinstance(cell, Layer)
         sizes = cell.hidden, cell.batch, cell.steps, cell.directions, cell.threads
-        share = f"{least_us(cell, limits) / r['lightrnn_us']:.0%}"
-        lines.append([cell.op, *map(str, sizes), *_pair(r), share])
+        lines.append([cell.op, *map(str, sizes), *_pair(r), _share(found, cell)])
     return table(
         ("layer", "H", "batch", "steps", "directions", "threads", *PAIR, "share of limit"), lines
     )
+
+
+def _share(found: Mapping[Cell, float], cell: Cell) -> str:
+    return f"{found[cell]:.0%}" if cell in found else "–"
 
 
 def all_layers(part: Part) -> str:
@@ -79,12 +82,11 @@ def means(part: Part) -> str:
 
 def short(part: Part) -> str:
     """The layers that do worst, with what the limit is made of."""
-    limits = part.machine["limits"]
+    found = shares(part.results)
     best = best_of(against(part.results, FLOAT32))
     worst = sorted((r["ratio"], describe(c), c, r) for c, r in best.items() if r["ratio"] < SHORT)
     lines = [
-        [name, f"{ratio:.2f}", r["engine"], f"{least_us(c, limits) / r['lightrnn_us']:.0%}",
-         held_by(c, limits)]
+        [name, f"{ratio:.2f}", r["engine"], _share(found, c), held_by(c, part.machine["limits"])]
         for ratio, name, c, r in worst if isinstance(c, Layer)
     ]  # fmt: skip
     if not lines:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench import precision
-from bench.cells import Cell, Layer, from_json
+from bench.cells import Layer, from_json
 from bench.engines import FLOAT32
 from bench.results import Part, Result, against, best_of, geometric_mean, timed
-from bench.share import in_second_cache, least_us
+from bench.share import LONG, in_second_cache, shares
 from bench.summary import WAYS, Row, at_least, describe
-
-LONG = 20
-"""Steps from which a sequence counts as long."""
 
 
 def rows(parts: Mapping[str, Part]) -> list[Row]:
@@ -44,13 +41,13 @@ def _layers(part: Part) -> Iterator[Row]:
         cell, worst = min(best.items(), key=lambda item: item[1]["ratio"])
         measured = f"{worst['ratio']:.2f}× ({describe(cell)})"
         yield Row("the worst float32 layer", "0.9×", measured, len(best), worst["ratio"] >= 0.9)
-    yield from _shares(part, best)
+    yield from _shares(part)
     yield from _second_thread(part.results)
     yield from _errors(part.results)
 
 
-def _shares(part: Part, best: Mapping[Cell, Result]) -> Iterator[Row]:
-    limits, caches = part.machine["limits"], part.machine["caches"]
+def _shares(part: Part) -> Iterator[Row]:
+    caches, found = part.machine["caches"], shares(part.results)
     groups: dict[str, Callable[[Layer], bool]] = {
         "share of the limit, 1 thread, batch 1, weights in the second cache": (
             lambda c: c.batch == 1 and in_second_cache(c, caches)
@@ -58,15 +55,11 @@ def _shares(part: Part, best: Mapping[Cell, Result]) -> Iterator[Row]:
         "share of the limit, 1 thread, batch 32": lambda c: c.batch == 32,
     }
     for name, fits in groups.items():
-        shares = [
-            least_us(c, limits) / r["lightrnn_us"]
-            for c, r in best.items()
-            if isinstance(c, Layer) and c.threads == 1 and c.steps >= LONG and fits(c)
-        ]
-        if shares:
-            mean = geometric_mean(shares)
-            measured = f"{mean:.0%} ({min(shares):.0%} to {max(shares):.0%})"
-            yield Row(name, "75%", measured, len(shares), mean >= 0.75)
+        group = [share for c, share in found.items() if isinstance(c, Layer) and fits(c)]
+        if group:
+            mean = geometric_mean(group)
+            measured = f"{mean:.0%} ({min(group):.0%} to {max(group):.0%})"
+            yield Row(name, "75%", measured, len(group), mean >= 0.75)
 
 
 def _second_thread(results: Sequence[Result]) -> Iterator[Row]:

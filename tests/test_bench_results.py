@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import page, parts, precision, targets
+from bench import limits, page, parts, precision, targets
 from bench.__main__ import run
 from bench.cells import Attention, Layer, Step, Whole, from_json, to_json
 from bench.limits import PEAK, reading
 from bench.machine import folder_name
 from bench.pair import DIFFER
 from bench.results import Part, best_of, geometric_mean, read_all, save
-from bench.share import held_by, in_second_cache, least_us
+from bench.share import held_by, in_second_cache, shares
 from bench.summary import Row
 from tests.bench_results import MACHINE, pair, part
 
@@ -50,20 +50,37 @@ def test_geometric_mean() -> None:
     assert geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
 
 
-def test_least_time_in_batch_1_is_the_reading_of_weights() -> None:
-    limits = dict(MACHINE["limits"]) | {reading("256 KiB"): 10.0, reading("16 KiB"): 1000.0}
-    # 4·64² weights of either product, 65536 bytes at 10e9 a second: W once, R 99 times; the
-    # arithmetic, 199 · 2 · 16384 operations at 100e9 a second, is done meanwhile.
-    assert least_us(LSTM, limits) == pytest.approx(655.36)
-    assert held_by(LSTM, limits) == "reading 0.062 MiB of weights a step"
+def test_what_holds_a_layer() -> None:
+    known = dict(MACHINE["limits"]) | {reading("256 KiB"): 10.0, reading("16 KiB"): 1000.0}
+    assert held_by(LSTM, known) == "reading 0.062 MiB of weights a step"
+    known = dict(MACHINE["limits"]) | {PEAK: 10.0}
+    assert held_by(replace(LSTM, batch=64, threads=2), known) == "arithmetic"
 
 
-def test_least_time_in_large_batches_is_arithmetic() -> None:
-    cell = replace(LSTM, batch=64, threads=2)
-    operations = (2 - 1 / cell.steps) * cell.multiplies
-    limits = dict(MACHINE["limits"]) | {PEAK: 10.0}
-    assert least_us(cell, limits) == pytest.approx(operations / 20e9 * 1e6)
-    assert held_by(cell, limits) == "arithmetic"
+def test_shares_are_of_what_the_bound_took_beside_the_layer() -> None:
+    other = replace(LSTM, batch=32)
+    found = shares([pair(LSTM, "limit", 0.6), pair(other, "limit", 0.8), pair(LSTM, "torch", 2.0)])
+    assert found == {LSTM: 0.6, other: 0.8}
+    cells = dict(parts.plan("layers", quick=False, threads=(1, 2)))["limit"]
+    assert {(c.threads, c.batch) for c in cells if isinstance(c, Layer)} == {(1, 1), (1, 32)}
+
+
+@pytest.mark.parametrize("longer", ["compute", "fetch"])
+def test_the_bound_is_the_longer_of_arithmetic_and_reading(
+    longer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In multiply-adds of 16 lanes, ten a round, and in bytes of R, either way, step by step."""
+    operations, read = [], []
+    monkeypatch.setattr(limits, "_best", lambda run: run.__name__ == longer)
+    monkeypatch.setattr(limits, "_multiply_adds", lambda: lambda _, n: operations.append(160 * n))
+    monkeypatch.setattr(limits, "_reads", lambda: lambda _, n, times: read.append(4 * n * times))
+    limits.bound(replace(LSTM, directions=2))()
+    if longer == "compute":
+        assert operations == [pytest.approx(2 * 16384 * 199, rel=1e-3)]
+        assert not read
+    else:
+        assert read == [65536 * 100] * 2
+        assert not operations
 
 
 @pytest.mark.parametrize(
