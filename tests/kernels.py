@@ -177,16 +177,16 @@ def run_lowered(
     *,
     nth: int = 1,
     constants: Sequence[int] = (),
-    asked: Sequence[str] = (),
     stored: Mapping[int, str] | None = None,
+    asked: Sequence[str] = (),
     emitter: Callable[[str, int], DirectEmitter] | None = None,
 ) -> tuple[Array | None, ...] | None:
     """The outputs of an operator computed by its kernels; None where it has none for these inputs.
 
-    constants: positions of the inputs whose values are known while lowering. asked: outputs that
-    somebody reads, "" for one that nobody does; empty for all. The others come back as None.
-    stored: how a file would store them, by position.
-    emitter: what makes the emitter, if it is not the usual one.
+    constants: positions of the inputs whose values are known while lowering. stored: how
+    those at some positions are stored, if not as float32. asked: outputs that somebody reads, ""
+    for one that nobody does; empty for all. The others come back as None. emitter: what makes the
+    emitter, if it is not the usual one.
     """
     emit = (emitter or DirectEmitter)(backend, nth)
     operands: list[Operand | None] = []

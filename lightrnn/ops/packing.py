@@ -32,8 +32,8 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-MIXED = {"int8x2_int16": 2, "int8x3_int16": 3}
-"""Gates stored as int8, before a last one stored as int16 (format.encodings)."""
+MIXED = {"gru": "int16_int8_int16", "lstm": "int8_int8_int8_int16"}
+"""How recurrent weights are stored that a kernel takes as abi.GATES: those of each gate in turn."""
 LARGEST = {"int8": 127, "int16": 4095}
 """The largest whole number of a weight that is stored so."""
 
@@ -161,7 +161,7 @@ def weight_kind(
     cpu, many = emit.target == "cpu", (batch or rows) >= _MANY_ROWS
     if many and cpu and stored == "bfloat16" and emit.level in ("v4bf16", "v4amx"):
         return "pairs", MATRIX_PAIRS if emit.level == "v4amx" else PAIRS
-    if whole in LARGEST:
+    if whole in LARGEST and by in ("", "columns"):
         exact = (by == "columns") == columns and cpu
         if exact and many and whole == "int8" and emit.level == "v4amx":
             return "tiles", MATRIX_INT8
@@ -195,9 +195,9 @@ def gate_panels(weights: Array, gates: int, stored: str = "float32") -> Array:
     return weight_panels(np.swapaxes(padded_gates(weights, gates), 1, 2), stored)
 
 
-def mixed_panels(weights: Array, gates: int) -> Array:
-    """`gate_panels` as abi.GATES: [D, bytes], those of the last gate behind the others'."""
-    rows = weights.shape[1] // gates * (gates - 1)
-    first = gate_panels(weights[:, :rows], gates - 1, "int8")
-    last = gate_panels(weights[:, rows:], 1, "int16")
-    return np.concatenate([first.reshape(len(first), -1), last.reshape(len(last), -1)], axis=1)
+def mixed_panels(weights: Array, stored: str) -> Array:
+    """`gate_panels` of one of MIXED: [D, bytes], those of one gate behind those of another."""
+    kinds = stored.split("_")
+    parts = zip(np.split(weights, len(kinds), axis=1), kinds, strict=True)
+    panels = [gate_panels(part, 1, kind).reshape(len(part), -1) for part, kind in parts]
+    return np.concatenate(panels, axis=1)
