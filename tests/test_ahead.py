@@ -16,7 +16,7 @@ from lightrnn.kernels.pairing import make_pair_tile
 from lightrnn.kernels.tiling import LIMITS, make_tile
 from lightrnn.native import abi
 from lightrnn.ops import recurrent_lowering
-from lightrnn.ops.packing import LARGEST, panel_bytes, weight_panels
+from lightrnn.ops.packing import LARGEST, MIXED, panel_bytes, weight_panels
 from tests.kernels import BACKENDS, DirectEmitter, guarded, run_lowered, spans
 from tests.recurrent_cases import SPECIFIED, Layer, Sizes, draw
 from tests.teams import run_on
@@ -143,8 +143,7 @@ def plan_of(layer: Layer, stored: str) -> Plan:
     if recurrent == "int8":
         encodings |= {name: recurrent for name in matrices if name != "W"}
     elif recurrent:
-        mixed = {"GRU": "int8x2_int16", "LSTM": "int8x3_int16"}
-        encodings["R"] = mixed.get(graph.nodes[0].op, usual)
+        encodings["R"] = MIXED.get(graph.nodes[0].op.lower(), usual)
     ready = prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
     return ready.plan(tuple(a.shape for a in layer.feeds))
 

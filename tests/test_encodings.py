@@ -80,7 +80,11 @@ def integer_file(graph: Graph, kind: str, inputs: str = "") -> bytes:
 
 def test_kernels_count_as_far_as_files_do() -> None:
     assert {kind: encodings.LARGEST[encodings.CODES[kind]] for kind in LARGEST} == LARGEST
-    assert MIXED == encodings.PARTS
+    mixed = {
+        encoding: tuple(encodings.CODES[part] for part in encoding.split("_"))
+        for encoding in MIXED.values()
+    }
+    assert mixed == encodings.PARTS
 
 
 @pytest.mark.parametrize(
@@ -115,13 +119,12 @@ def test_integers_lose_what_their_bits_say(
 
 
 @pytest.mark.parametrize(("op", "projection"), [("GRU", 0), ("LSTM", 0), ("LSTM", 9)])
-def test_gates_lose_more_than_candidates(op: str, projection: int) -> None:
-    """Recurrent weights of gates in 8 bits, of candidates in 13: a sigmoid makes errors small."""
+def test_some_gates_lose_little(op: str, projection: int) -> None:
+    """Recurrent weights of an LSTM's gates and a GRU's reset gate in 8 bits, of others in 13."""
     graph = layer(op, 21, projection)
-    gates = {"GRU": 2, "LSTM": 3}[op]
     stored = {n: "int16" for n in ("w", "p") if n in graph.constants}
     errors = {}
-    for r in ("int8", f"int8x{gates}_int16", "int16"):
+    for r in ("int8", MIXED[op.lower()], "int16"):
         kinds = {**stored, "r": r, **({"p": r} if r == "int8" and projection else {})}
         data = dumps(ModelFile({"main": graph}, encodings=kinds))
         decoded, model = read(io.BytesIO(data)).graphs["main"], lightrnn.load(data)
@@ -131,10 +134,9 @@ def test_gates_lose_more_than_candidates(op: str, projection: int) -> None:
         assert np.square(found - wanted).mean() ** 0.5 < 3e-4
         errors[r] = np.square(found - evaluate(graph, {"x": x})["y"]).mean() ** 0.5
         rounding = np.abs(decoded.constants["r"] - graph.constants["r"])
-        largest = [127] * gates * 21 + [4095 if r.endswith("16") else 127] * 21
-        if r == "int16":
-            largest = [4095] * len(largest)
-        steps = np.abs(graph.constants["r"]).max(-1) / np.array(largest)
+        parts = [INTEGERS[part] for part in r.split("_")]
+        largest = np.repeat(parts, rounding.shape[1] // len(parts))
+        steps = np.abs(graph.constants["r"]).max(-1) / largest
         assert np.all(rounding <= 0.501 * steps[..., None])
         for n in (0, 7, 19):
             alone = model.run({"x": x[:, n : n + 1]})["y"]
@@ -154,20 +156,42 @@ def test_scales_must_fit() -> None:
         ("out:scales", np.nan * stored["out:scales"].array, "not a positive number"),
     ):
         refuse(stored, metadata, name, change, message)
-    data = dumps(ModelFile({"main": graph}, encodings={"r": "int8x2_int16"}))
+
+
+@pytest.mark.parametrize(("op", "few", "others"), [("GRU", 5, 10), ("LSTM", 15, 5)])
+def test_parts_must_fit(op: str, few: int, others: int) -> None:
+    graph, rows = layer(op, 5), few + others
+    data = dumps(ModelFile({"main": graph}, encodings={"r": MIXED[op.lower()]}))
     stored, metadata = container.read(data)
-    last, first = stored["r:last"].array, stored["r"].array
+    first, more = stored["r"].array, stored["r:int16"].array
     for name, change, message in (
-        ("r:last", None, r"needs a part 'r:last' of I16 \[2, 5, 5\]"),
-        ("r:last", last[:, :4], "needs a part 'r:last'"),
-        ("r:last", last.astype(np.int8), "needs a part 'r:last'"),
-        ("r", first[:, :9], "needs a part 'r:last'"),
-        ("r:scales", stored["r:scales"].array[:, :14], r"of F32 \[2, 15, 1\]"),
+        ("r:int16", None, rf"needs parts 'r:int16' of I16 \[2, {others}, 5\]"),
+        ("r:int16", more[:, 1:], "needs parts 'r:int16'"),
+        ("r:int16", more.astype(np.int8), "needs parts 'r:int16'"),
+        ("r", first[:, 1:], "needs parts 'r:int16'"),
+        ("r", np.concatenate([first, first[:, :1]], 1), "needs parts 'r:int16'"),
+        ("r", more, "is I16 with the encoding"),
+        ("r:scales", stored["r:scales"].array[:, 1:], rf"of F32 \[2, {rows}, 1\]"),
     ):
         refuse(stored, metadata, name, change, message)
-    for kind, message in (("int8x3_int16", "has 15 rows, not 4 equal parts"), ("int8x2", "int8x2")):
+    for kind, message in (
+        (MIXED["lstm" if op == "GRU" else "gru"], f"has {rows} rows, not [34] equal parts"),
+        ("int8_int16", "stored as 'int8_int16'"),
+    ):
         with pytest.raises(FormatError, match=message):
             dumps(ModelFile({"main": graph}, encodings={"r": kind}))
+
+
+def test_parts_that_no_kernel_multiplies_by_are_decoded() -> None:
+    """Bit for bit: weights of inputs, of a product, and of gates that another cell has."""
+    graph = layer("GRU", 24)
+    kinds = {"w": MIXED["gru"], "r": MIXED["lstm"], "out": MIXED["lstm"]}
+    data = dumps(ModelFile({"main": graph}, encodings=kinds))
+    decoded = read(io.BytesIO(data)).graphs["main"]
+    x = np.random.default_rng(0).standard_normal((9, 3, 10)).astype(np.float32)
+    plain = lightrnn.load(dumps(ModelFile({"main": decoded}))).run({"x": x})["y"]
+    np.testing.assert_array_equal(lightrnn.load(data).run({"x": x})["y"], plain)
+    assert np.abs(plain - evaluate(graph, {"x": x})["y"]).max() > 1e-4
 
 
 def refuse(
@@ -190,9 +214,12 @@ def refuse(
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("kind", [*INTEGERS, "int8x3_int16"])
-def test_integers_give_the_same_bits_on_any_number_of_threads(kind: str) -> None:
-    graph = layer("LSTM", 160)
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [*(("LSTM", kind) for kind in INTEGERS), *((k.upper(), MIXED[k]) for k in MIXED)],
+)
+def test_integers_give_the_same_bits_on_any_number_of_threads(op: str, kind: str) -> None:
+    graph = layer(op, 160)
     data = dumps(ModelFile({"main": graph}, encodings={"w": "int16", "r": kind}))
     if kind in INTEGERS:
         data = integer_file(graph, kind)

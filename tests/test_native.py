@@ -19,6 +19,7 @@ from lightrnn.engine.prepare import PackedStore, Prepared, prepare
 from lightrnn.errors import NativeError
 from lightrnn.native import abi, library
 from lightrnn.native.sources import checksum, source_hash
+from lightrnn.ops.packing import MIXED
 from tests.elf import Elf
 from tests.kernels import address
 from tests.test_engine import recurrent_graph, sequence
@@ -112,7 +113,7 @@ def executors(monkeypatch: pytest.MonkeyPatch) -> list[Executor]:
 def prepared(op: str, hidden: int, stored: str) -> Prepared:
     graph = recurrent_graph(op, hidden, lengths=True)
     if stored == "mixed":
-        stored = {"GRU": "int8x2_int16", "LSTM": "int8x3_int16"}.get(op, "int16")
+        stored = MIXED.get(op.lower(), "int16")
     encodings = dict.fromkeys([n for n, a in graph.constants.items() if a.ndim == 3], stored)
     return prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
 

@@ -49,8 +49,8 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16, int16, int8, or int16+int8,
-    which is int16 but for recurrent weights; or patterns of their names (`lightrnn inspect` lists
-    them) to these, the first that matches counts.
+    which is int16 but for recurrent weights of some gates; or patterns of their names (`lightrnn
+    inspect` lists them) to these, the first that matches counts.
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.
     dims: name of a dimension to its only size; x_1 is axis 1 of input x where it has no name.

@@ -31,7 +31,7 @@ Storage: TypeAlias = str | Mapping[str, str]
 """How weights are stored: one of STORAGE for all, or by patterns of their names."""
 
 STORAGE = ("float32", "float16", "bfloat16", "int16", "int16+int8", "int8")
-"""How weights can be stored; int16+int8: as int16, recurrent ones of gates as int8."""
+"""How weights can be stored; int16+int8: as int16, recurrent ones of some gates as int8."""
 
 _WEIGHT_SLOTS = {
     "MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,), "Conv": (1,), "ConvTranspose": (1,),
@@ -39,8 +39,8 @@ _WEIGHT_SLOTS = {
 }  # fmt: skip
 """Inputs that hold weights, by operator; only these are stored in fewer bits."""
 
-_GATES = {"GRU": 2, "LSTM": 3}
-"""Gates whose recurrent weights lie before those of the candidate, by operator."""
+_GATES = {"GRU": "int16_int8_int16", "LSTM": "int8_int8_int8_int16"}
+"""How int16+int8 stores recurrent weights, by operator: z, r, h; i, o, f, c."""
 
 _BY_ROWS = {"Gather": (0,), "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8)}
 """Inputs whose rows each have a scale of their own where they are stored as integers."""
@@ -200,7 +200,7 @@ def _scaling(node: Node, slot: int, dtype: str) -> str:
     """The encoding that a use of a weight can compute with; "" for none."""
     dtype, _, gates = dtype.partition("+")
     if gates and node.op in _GATES and slot == 2:
-        return f"{gates}x{_GATES[node.op]}_{dtype}"
+        return _GATES[node.op]
     if dtype not in ("int8", "int16"):
         return dtype
     if slot in _BY_ROWS.get(node.op, ()) or (slot == 1 and node.attrs.get("transB", 0)):

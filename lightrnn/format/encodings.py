@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,31 @@ from lightrnn.errors import FormatError
 from lightrnn.format.container import Tensor, shown
 from lightrnn.graph import FLOAT32, Array
 
+PARTS = {
+    "int16_int8_int16": ("I16", "I8", "I16"),
+    "int8_int8_int8_int16": ("I8", "I8", "I8", "I16"),
+}
+"""Encodings of rows in parts of equal size, and the codes of these: recurrent weights of the gates
+of a GRU and of an LSTM, int8 where rounding errors come through least."""
+
 CODES = {
     "float16": "F16", "bfloat16": "BF16",
     "int8": "I8", "int8_columns": "I8", "int16": "I16", "int16_columns": "I16",
-    "int8x2_int16": "I8", "int8x3_int16": "I8",
+    **dict.fromkeys(PARTS, "I8"),
 }  # fmt: skip
 """Encodings, and the codes of their tensors in the file."""
 
 AXES = {
-    "int8": -1, "int8_columns": -2, "int16": -1, "int16_columns": -2, "int8x2_int16": -1,
-    "int8x3_int16": -1,
+    "int8": -1, "int8_columns": -2, "int16": -1, "int16_columns": -2, **dict.fromkeys(PARTS, -1),
 }  # fmt: skip
 """The axis along which integers share a scale: a row, or a column of a matrix."""
-
-PARTS = {"int8x2_int16": 2, "int8x3_int16": 3}
-"""Of rows in parts of equal size, how many parts are int8; one more, the last, is int16: recurrent
-weights of a layer's gates, whose rounding errors a sigmoid makes small, and of its candidates."""
 
 LARGEST = {"I8": 127, "I16": 4095}
 """The largest integer of each row or column: int16 keeps 13 bits, what kernels can sum in 32."""
 
-SCALES, LAST = ":scales", ":last"
-"""End the names of tensors that hold the scales of an integer constant, and the last of PARTS."""
+SCALES, OTHERS = ":scales", ":int16"
+"""End the names of tensors that hold the scales of an integer constant, and those PARTS of one that
+are int16."""
 
 
 def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
@@ -46,19 +49,20 @@ def check(encodings: Mapping[str, Any], stored: Mapping[str, Tensor]) -> None:
                 f"tensor {name!r} is {stored[name].code} with the encoding {shown(encoding)}"
             )
         if encoding in AXES:
-            _check_scales(name, AXES[encoding], PARTS.get(encoding, 0), stored)
+            _check_scales(name, AXES[encoding], PARTS.get(encoding, ()), stored)
 
 
-def _check_scales(name: str, axis: int, parts: int, stored: Mapping[str, Tensor]) -> None:
+def _check_scales(name: str, axis: int, parts: Sequence[str], stored: Mapping[str, Tensor]) -> None:
     scales, shape = stored.get(name + SCALES), list(stored[name].array.shape)
     if len(shape) < 2:
         raise FormatError(f"tensor {name!r} of shape {shape} cannot have scales")
     if parts:
-        rows, shape[-2] = shape[-2], shape[-2] // parts
-        last = stored.get(name + LAST)
-        if rows % parts or last is None or last.code != "I16" or list(last.array.shape) != shape:
-            raise FormatError(f"tensor {name!r} needs a part {name + LAST!r} of I16 {shape}")
-        shape[-2] += rows
+        rows, rest = divmod(shape[-2], parts.count("I8"))
+        shape[-2] = rows * parts.count("I16")
+        others = stored.get(name + OTHERS)
+        if rest or others is None or others.code != "I16" or list(others.array.shape) != shape:
+            raise FormatError(f"tensor {name!r} needs parts {name + OTHERS!r} of I16 {shape}")
+        shape[-2] = rows * len(parts)
     shape[axis] = 1
     if scales is None or scales.code != "F32" or list(scales.array.shape) != shape:
         raise FormatError(f"tensor {name!r} needs scales {name + SCALES!r} of F32 {shape}")
@@ -67,12 +71,12 @@ def _check_scales(name: str, axis: int, parts: int, stored: Mapping[str, Tensor]
 
 
 def beside(encodings: Mapping[str, str]) -> Iterator[str]:
-    """Names of the tensors that hold scales or last parts of others."""
+    """Names of the tensors that hold scales or parts of others."""
     for name, encoding in encodings.items():
         if encoding in AXES:
             yield name + SCALES
         if encoding in PARTS:
-            yield name + LAST
+            yield name + OTHERS
 
 
 def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Array:
@@ -85,11 +89,20 @@ def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Ar
     if encoding in AXES:
         array = tensor.array
         if encoding in PARTS:
-            array = np.concatenate([array, stored[name + LAST].array], axis=-2)
+            array = _joined(array, stored[name + OTHERS].array, PARTS[encoding])
         array = array * stored[name + SCALES].array
         array.flags.writeable = False
         return array
     return _widened(tensor)
+
+
+def _joined(few: Array, others: Array, parts: Sequence[str]) -> Array:
+    """The rows of int8 parts and of int16 ones in their order."""
+    left = {
+        "I8": iter(np.split(few, parts.count("I8"), axis=-2)),
+        "I16": iter(np.split(others, parts.count("I16"), axis=-2)),
+    }
+    return np.concatenate([next(left[code]) for code in parts], axis=-2)
 
 
 def _widened(tensor: Tensor) -> Array:
@@ -135,16 +148,18 @@ def _quantized(name: str, array: Array, encoding: str) -> dict[str, Tensor]:
         whole, scales = _whole_numbers(array, axis, code)
         return {name: Tensor(code, whole), name + SCALES: Tensor("F32", scales)}
     parts, rows = PARTS[encoding], array.shape[-2]
-    if rows % (parts + 1):
-        raise FormatError(f"constant {name!r} has {rows} rows, not {parts + 1} equal parts of them")
-    first, last = np.split(array, [rows // (parts + 1) * parts], axis=-2)
-    (whole, scales), (rest, more) = (
-        _whole_numbers(part, axis, code) for part, code in ((first, code), (last, "I16"))
-    )
+    if rows % len(parts):
+        raise FormatError(
+            f"constant {name!r} has {rows} rows, not {len(parts)} equal parts of them"
+        )
+    tensors: dict[str, list[Array]] = {"I8": [], "I16": [], "F32": []}
+    for part, code in zip(np.split(array, len(parts), axis=-2), parts, strict=True):
+        whole, scales = _whole_numbers(part, axis, code)
+        tensors[code].append(whole)
+        tensors["F32"].append(scales)
     return {
-        name: Tensor(code, whole),
-        name + LAST: Tensor("I16", rest),
-        name + SCALES: Tensor("F32", np.concatenate([scales, more], axis=-2)),
+        name + end: Tensor(code, np.concatenate(tensors[code], axis=-2))
+        for end, code in (("", "I8"), (OTHERS, "I16"), (SCALES, "F32"))
     }
 
 

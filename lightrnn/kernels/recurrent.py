@@ -6,7 +6,7 @@ do any number of steps: a long sequence is done in chunks that carry `h` and `c`
 
 kind: how r, and an LSTM's projection, are stored, by its place in abi.WEIGHTS, or BYTES: hidden
 states then have 8 bits, but for what a projection makes them of; or GATES, the projection being
-int16 then, and `room` for two rows where it is for one otherwise.
+int16 then, and `room` for each row twice: as int8 weights take it, and as int16 ones do.
 
 With G gates, S = `size` of the hidden state (`hidden` unless projected), Hp and Sp padded to 16:
 
@@ -51,11 +51,11 @@ from lightrnn.kernels.sharing import (
     emit_row,
     get_state,
     is_active,
-    leading,
     my_share,
+    narrow,
     recurrent_of,
     set_state,
-    trailing,
+    wide,
 )
 from lightrnn.kernels.simd import at, f32, fma, load, null, splat, store
 from lightrnn.kernels.threads import barrier
@@ -120,7 +120,7 @@ def _emit_rows(old, new, ldh, y, y_row, lengths, t, size, row, end, first, last)
 
 
 @inlined
-def _last_gate(
+def _add_gate(
     kind, h, ldh, r, k, init, ldi, out, ldo, rows, first, last, width, before, room, turned, fresh,
     ahead,
 ):  # fmt: skip
@@ -158,15 +158,15 @@ def _lstm_direction(
             x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back,
         )  # fmt: skip
         lead = 3 if kind == GATES else 4
-        prepare(leading(kind), state, ldh, k, end - row, state_room)
+        prepare(narrow(kind), state, ldh, k, end - row, state_room)
         add_recurrent(
-            leading(kind), state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
+            narrow(kind), state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
             last, state_room, s & 1, 1, ahead,
         )  # fmt: skip
         if kind == GATES:
             state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
             prepare(INT16, state, ldh, k, end - row, state_room)
-            _last_gate(
+            _add_gate(
                 INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
                 candidates, 4 * width, end - row, first, last, width, 3, state_room, s & 1, 0,
                 ahead,
@@ -183,7 +183,7 @@ def _lstm_direction(
             )  # fmt: skip
             if mode == UNITS:
                 barrier(sync, nth)
-            exact = INT8 if kind == BYTES else trailing(kind)
+            exact = INT8 if kind == BYTES else wide(kind)
             multiply(
                 exact, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,
@@ -223,8 +223,8 @@ def lstm(
             if mode == UNITS:
                 barrier(sync, nth)
         _lstm_direction(
-            kind, at(xw, d * steps * xw_step), recurrent_of(kind, r, d, 4, width, size),
-            moved(p, d * 3 * width), weights_at(trailing(kind), projection, d * ldh, hidden),
+            kind, at(xw, d * steps * xw_step), recurrent_of(kind, r, d, 4, 3, width, size),
+            moved(p, d * 3 * width), weights_at(wide(kind), projection, d * ldh, hidden),
             lengths, moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
             room_of(kind, room, d * batch, max(size, hidden)),
             room_of(kind, room, (directions + d) * batch, max(size, hidden)), x, x_room, w, bias,
@@ -278,27 +278,34 @@ def _gru_step(
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    r_h, inner_room = weights_at(leading(kind), r, 2 * width, hidden), mine_room
-    fresh = 0 if after and turned else 1
-    prepare(leading(kind), mine_h, width, k, end - row, mine_room)
+    few_room, x_r = room_of(kind, more, row, hidden), at(mine_x, width)
+    r_r = weights_at(wide(kind), r, width, hidden)
+    r_h = weights_at(narrow(kind), r_r, width, hidden)
+    prepare(wide(kind), mine_h, width, k, end - row, mine_room)
     if kind == GATES:
-        inner_room = room_of(kind, more, row, hidden)
-        if after:
-            prepare(INT16, mine_h, width, k, end - row, inner_room)
-    if after and turned:
-        _last_gate(
-            trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            width, 2, inner_room, 1, 1, ahead,
-        )  # fmt: skip
-    add_recurrent(
-        leading(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last,
-        mine_room, turned, fresh, ahead,
-    )  # fmt: skip
-    if after and not turned:
-        _last_gate(
-            trailing(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-            width, 2, inner_room, 0, 0, ahead,
-        )  # fmt: skip
+        prepare(INT8, mine_h, width, k, end - row, few_room)
+    fresh = 1
+    for i in range(3):
+        gate = 2 - i if turned else i
+        if gate == 0:
+            together = 1 if kind == GATES else 2
+            add_recurrent(
+                wide(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, together, blocks,
+                first, last, mine_room, turned, fresh, ahead,
+            )  # fmt: skip
+            fresh = 0
+        elif gate == 1 and kind == GATES:
+            _add_gate(
+                INT8, mine_h, width, r_r, k, x_r, 3 * width, x_r, 3 * width, end - row, first,
+                last, width, 1, few_room, turned, fresh, ahead,
+            )  # fmt: skip
+            fresh = 0
+        elif gate == 2 and after:
+            _add_gate(
+                wide(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
+                width, 2, mine_room, turned, fresh, ahead,
+            )  # fmt: skip
+            fresh = 0
     if not after:
         for n in range(row, end):
             x, h = at(gates, n * 3 * width), at(old, n * width)
@@ -306,10 +313,10 @@ def _gru_step(
         if mode == UNITS:
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
-        prepare(trailing(kind), mine_full, width, k, end - row, inner_room)
-        _last_gate(
-            trailing(kind), mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row,
-            first, last, width, 2, inner_room, 0, 0, ahead,
+        prepare(wide(kind), mine_full, width, k, end - row, mine_room)
+        _add_gate(
+            wide(kind), mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first,
+            last, width, 2, mine_room, 0, 0, ahead,
         )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
@@ -355,7 +362,7 @@ def gru(
             mine_xw = at(xw, d * steps * xw_step)
             _gru_step(
                 kind, at(mine_xw, local * xw_step),
-                recurrent_of(kind, r, d, 3, width, hidden),
+                recurrent_of(kind, r, d, 3, 1, width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
                 room_of(kind, room, d * batch, hidden),
                 room_of(kind, room, (directions + d) * batch, hidden), sync, s & 1, t,

@@ -117,22 +117,22 @@ def depth(s, rested, size):
 
 
 @inlined
-def leading(kind):
-    """How the recurrent weights of all gates but the last are stored."""
+def narrow(kind):
+    """How recurrent weights are stored of the gates that abi.GATES has as int8."""
     return INT8 if kind == GATES else kind
 
 
 @inlined
-def trailing(kind):
-    """How those of the last gate are stored."""
+def wide(kind):
+    """How those of the others are stored."""
     return INT16 if kind == GATES else kind
 
 
 @inlined
-def recurrent_of(kind, r, d, gates, width, k):
-    """Packed recurrent weights of direction d: `gates` gates of `width` columns."""
-    r = weights_at(leading(kind), r, d * (gates - 1) * width, k)
-    return weights_at(trailing(kind), r, d * width, k)
+def recurrent_of(kind, r, d, gates, few, width, k):
+    """Packed recurrent weights of direction d: `gates` gates of `width` columns, `few` `narrow`."""
+    r = weights_at(narrow(kind), r, d * few * width, k)
+    return weights_at(wide(kind), r, d * (gates - few) * width, k)
 
 
 @inlined

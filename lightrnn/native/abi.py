@@ -121,7 +121,7 @@ WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int16")
 BYTES = len(WEIGHTS)
 """Stored as int8, and what they multiply has 8 bits too."""
 GATES = BYTES + 1
-"""Recurrent weights stored as int8, but the last gate's, of candidates, as int16."""
+"""Recurrent weights of an LSTM's i, o and f and of a GRU's r stored as int8, others as int16."""
 REDUCTIONS = (
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",

@@ -17,8 +17,8 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-MIXED = {"int8x2_int16": 2, "int8x3_int16": 3}
-"""Gates stored as int8, before a last one stored as int16 (format.encodings)."""
+MIXED = {"gru": "int16_int8_int16", "lstm": "int8_int8_int8_int16"}
+"""How recurrent weights are stored that a kernel takes as abi.GATES: those of each gate in turn."""
 LARGEST = {"int8": 127, "int16": 4095}
 """The largest whole number of a weight that is stored so."""
 
@@ -114,7 +114,7 @@ def weight_kind(
     kinds = {w.stored for w in weights if w is not None}
     stored = kinds.pop() if len(kinds) == 1 else "float32"
     whole, _, by = stored.partition("_")
-    if whole in LARGEST:
+    if whole in LARGEST and by in ("", "columns"):
         exact = (by == "columns") == columns and target == "cpu"
         stored = whole if exact else "float32"
     elif stored not in WEIGHTS or (rows >= _MANY_ROWS and target == "cpu"):
@@ -146,9 +146,9 @@ def gate_panels(weights: Array, gates: int, stored: str = "float32") -> Array:
     return weight_panels(np.swapaxes(padded_gates(weights, gates), 1, 2), stored)
 
 
-def mixed_panels(weights: Array, gates: int) -> Array:
-    """`gate_panels` as abi.GATES: [D, bytes], those of the last gate behind the others'."""
-    rows = weights.shape[1] // gates * (gates - 1)
-    first = gate_panels(weights[:, :rows], gates - 1, "int8")
-    last = gate_panels(weights[:, rows:], 1, "int16")
-    return np.concatenate([first.reshape(len(first), -1), last.reshape(len(last), -1)], axis=1)
+def mixed_panels(weights: Array, stored: str) -> Array:
+    """`gate_panels` of one of MIXED: [D, bytes], those of one gate behind those of another."""
+    kinds = stored.split("_")
+    parts = zip(np.split(weights, len(kinds), axis=1), kinds, strict=True)
+    panels = [gate_panels(part, 1, kind).reshape(len(part), -1) for part, kind in parts]
+    return np.concatenate(panels, axis=1)

@@ -368,7 +368,7 @@ class _Cell:
         mixed = self._kind == GATES
         r = emit.packed(
             (slots.r,), ("gates", gates, self._kind),
-            lambda v: mixed_panels(v, gates) if mixed else gate_panels(v, gates, stored),
+            lambda v: mixed_panels(v, MIXED[kernel]) if mixed else gate_panels(v, gates, stored),
         )  # fmt: skip
         words = room_bytes(rows * (2 if mixed else 1), max(layer.size, layer.hidden), stored)
         room = emit.scratch(words) if words else None
@@ -403,11 +403,11 @@ class _Cell:
             self._memory = (xw, r, slots.lengths, slots.h0, slots.y, slots.y_h, h, room)
 
     def _how_stored(self) -> tuple[str, int]:
-        """How the recurrent weights are packed, those of a projection like the last gate's."""
+        """How the recurrent weights are packed, GATES beside a projection packed as "int16"."""
         layer, target = self._layer, self._emit.target
         r, projection = layer.slots.r, layer.slots.projection
         whole = projection is None or projection.stored == "int16"
-        if target == "cpu" and MIXED.get(r.stored) == layer.gates - 1 and whole:
+        if target == "cpu" and MIXED.get(layer.kernel) == r.stored and whole:
             return "int16", GATES
         return weight_kind(target, layer.batch, r, projection)
 
