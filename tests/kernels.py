@@ -10,7 +10,7 @@ import ctypes
 import functools
 import mmap
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,14 +177,16 @@ def run_lowered(
     *,
     nth: int = 1,
     constants: Sequence[int] = (),
+    stored: Mapping[int, str] | None = None,
     asked: Sequence[str] = (),
     emitter: Callable[[str, int], DirectEmitter] | None = None,
 ) -> tuple[Array | None, ...] | None:
     """The outputs of an operator computed by its kernels; None where it has none for these inputs.
 
-    constants: positions of the inputs whose values are known while lowering. asked: outputs that
-    somebody reads, "" for one that nobody does; empty for all. The others come back as None.
-    emitter: what makes the emitter, if it is not the usual one.
+    constants: positions of the inputs whose values are known while lowering. stored: how
+    those at some positions are stored, if not as float32. asked: outputs that somebody reads, ""
+    for one that nobody does; empty for all. The others come back as None. emitter: what makes the
+    emitter, if it is not the usual one.
     """
     emit = (emitter or DirectEmitter)(backend, nth)
     operands: list[Operand | None] = []
@@ -196,7 +198,8 @@ def run_lowered(
             continue
         known = TensorType(array.dtype, array.shape, array if k in constants else None)
         types.append(known)
-        operands.append(Operand(f"in{k}", known, emit.place(array), k in constants))
+        kept = (stored or {}).get(k, "float32")
+        operands.append(Operand(f"in{k}", known, emit.place(array), k in constants, kept))
     outputs: list[Operand | None] = []
     for k, inferred in enumerate(op.infer(types)):
         if asked and not (k < len(asked) and asked[k]):

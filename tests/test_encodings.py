@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from lightrnn.graph import FLOAT32, Array, Graph, Node, TensorType
 from lightrnn.kernels import gemm
 from lightrnn.kernels.tiling import LIMITS, make_tile
 from lightrnn.native.abi import WEIGHTS, room_words
+from lightrnn.ops import recurrent_lowering
 from lightrnn.ops.packing import LARGEST, MIXED, panel_bytes, weight_panels
-from tests.kernels import BACKENDS, guarded, run_kernel, spans
+from tests.kernels import BACKENDS, guarded, run_kernel, run_lowered, spans
+from tests.recurrent_cases import Sizes, draw
 
 KINDS = ("float16", "bfloat16")
 
@@ -211,6 +214,44 @@ def refuse(
     container.write(target, tensors, metadata)
     with pytest.raises(FormatError, match=message):
         lightrnn.load(target.getvalue())
+
+
+SIZES = Sizes(hidden=(5, 17, 40), time=(1, 3, 16, 19), batch=(1, 3), inputs=(3, 17))
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", [*INTEGERS, "mixed"])
+def test_cells_with_integers_stay_inside_their_memory(
+    backend: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And give what the oracle gives with these weights, but for the rounding of activations."""
+    monkeypatch.setattr(recurrent_lowering, "_LEAST_READ", 0)
+    for layer in (draw(seed, SIZES) for seed in range(80_000, 80_060)):
+        if "activations" in layer.attrs:
+            continue
+        one = "int16" if kind == "mixed" else kind
+        mixed = MIXED.get(layer.op.lower(), one) if kind == "mixed" else kind
+        kinds = {"W": "int16", "R": mixed, "projection": one}
+        inputs = {
+            name: encodings.decoded("w", kinds[name], encodings.encoded("w", array, kinds[name]))
+            if name in kinds
+            else array
+            for name, array in layer.inputs.items()
+        }
+        rounded = replace(layer, inputs=inputs)
+        names = layer.operator.inputs.names[: len(layer.values)]
+        found = run_lowered(
+            layer.operator,
+            rounded.values,
+            backend,
+            constants=[k for k, name in enumerate(names) if name not in layer.fed],
+            stored={k: kinds[name] for k, name in enumerate(names) if name in kinds},
+        )
+        assert found is not None
+        for array, wanted in zip(found, rounded.expected.values(), strict=True):
+            if array is not None:
+                np.testing.assert_allclose(array, wanted, rtol=0, atol=2e-3, err_msg=str(layer))
 
 
 @pytest.mark.native
