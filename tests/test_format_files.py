@@ -22,6 +22,7 @@ from lightrnn.graph import (
     MAX_SIZE,
     OPSETS,
 )
+from lightrnn.record import replace
 from tests.attacks.base import FEEDS, valid_file
 from tests.data import version_1
 from tests.test_format import holding, kept
@@ -153,7 +154,9 @@ def test_the_reader_that_is_documented_reads() -> None:
     code = DOCUMENT.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     scope: dict[str, Any] = {}
     exec(code, scope)
-    for file in (dumps(version_1.model()), valid_file()):
+    kinds = {"table": "int16_int8_int16", "r": "int8_int8_int8_int16", "out": "int8_columns"}
+    integers = replace(version_1.model(), encodings=kinds)
+    for file in (dumps(version_1.model()), valid_file(), dumps(integers)):
         tensors, graphs = scope["read"](file)
         expected = read(file)
         assert list(graphs) == list(expected.graphs)
