@@ -181,6 +181,7 @@ def test_parts_must_fit(op: str, few: int, others: int) -> None:
         ("r:int16", more[:, 1:], "needs parts 'r:int16'"),
         ("r:int16", more.astype(np.int8), "needs parts 'r:int16'"),
         ("r", first[:, 1:], "needs parts 'r:int16'"),
+        ("r", np.concatenate([first, first[:, :1]], 1), "needs parts 'r:int16'"),
         ("r", more, "is I16 with the encoding"),
         ("r:scales", stored["r:scales"].array[:, 1:], rf"of F32 \[2, {rows}, 1\]"),
     ):

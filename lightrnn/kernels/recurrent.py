@@ -31,7 +31,6 @@ from __future__ import annotations
 from lightrnn.kernels.activation import SIGMOID, TANH
 from lightrnn.kernels.ahead import add_ahead, is_ahead
 from lightrnn.kernels.gemm import (
-    INT8,
     INT16,
     multiply,
     multiply_prepared,
@@ -53,7 +52,6 @@ from lightrnn.kernels.sharing import (
     get_state,
     is_active,
     my_share,
-    narrow,
     recurrent_of,
     set_state,
     wide,
@@ -159,16 +157,16 @@ def _lstm_direction(
             x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back,
         )  # fmt: skip
         lead = 3 if kind == GATES else 4
-        prepare(narrow(kind), state, ldh, k, end - row, state_room)
+        prepare(kind, state, ldh, k, end - row, state_room)
         add_recurrent(
-            narrow(kind), state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
+            kind, state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
             last, state_room, s & 1, 1, ahead,
         )  # fmt: skip
         if kind == GATES:
             state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
             prepare(INT16, state, ldh, k, end - row, state_room)
             _add_gate(
-                INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
+                INT16, state, ldh, weights_at(kind, r, 3 * width, size), k, candidates, 4 * width,
                 candidates, 4 * width, end - row, first, last, width, 3, state_room, s & 1, 0,
                 ahead,
             )  # fmt: skip
@@ -281,10 +279,10 @@ def _gru_step(
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
     few_room, x_r = room_of(kind, more, row, hidden), at(mine_x, width)
     r_r = weights_at(wide(kind), r, width, hidden)
-    r_h = weights_at(narrow(kind), r_r, width, hidden)
+    r_h = weights_at(kind, r_r, width, hidden)
     prepare(wide(kind), mine_h, width, k, end - row, mine_room)
     if kind == GATES:
-        prepare(INT8, mine_h, width, k, end - row, few_room)
+        prepare(kind, mine_h, width, k, end - row, few_room)
     fresh = 1
     for i in range(3):
         gate = 2 - i if turned else i
@@ -297,7 +295,7 @@ def _gru_step(
             fresh = 0
         elif gate == 1 and kind == GATES:
             _add_gate(
-                INT8, mine_h, width, r_r, k, x_r, 3 * width, x_r, 3 * width, end - row, first,
+                kind, mine_h, width, r_r, k, x_r, 3 * width, x_r, 3 * width, end - row, first,
                 last, width, 1, few_room, turned, fresh, ahead,
             )  # fmt: skip
             fresh = 0
