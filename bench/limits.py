@@ -106,8 +106,8 @@ def _numbers() -> Array:
 def bound(cell: Layer) -> Callable[[], None]:
     """What a layer does at least in float32 on one core, by the same loops.
 
-    All its multiply-adds; or the reading of its recurrent weights at each step, whichever takes
-    longer. A first step, whose state is zeros, does without.
+    All its multiply-adds; or the reading of recurrent weights at each step but the first, whose
+    state is zeros, and of the inputs' as large ones once: whichever takes longer.
     """
     multiply_adds, read, numbers = _multiply_adds(), _reads(), _numbers()
     rounds = round(cell.multiplies * (1 - 0.5 / cell.steps) / (16 * 10))

@@ -132,7 +132,7 @@ def test_integers_lose_what_their_bits_say(
 
 @pytest.mark.parametrize(("op", "projection"), [("GRU", 0), ("LSTM", 0), ("LSTM", 9)])
 def test_some_gates_lose_little(op: str, projection: int) -> None:
-    """Recurrent weights of an LSTM's gates and a GRU's reset gate in 8 bits, of others in 13."""
+    """Recurrent weights of gates in 8 bits, of candidates in 13."""
     graph = layer(op, 21, projection)
     stored = {n: "int16" for n in ("w", "p") if n in graph.constants}
     errors = {}
@@ -170,7 +170,7 @@ def test_scales_must_fit() -> None:
         refuse(stored, metadata, name, change, message)
 
 
-@pytest.mark.parametrize(("op", "few", "others"), [("GRU", 5, 10), ("LSTM", 15, 5)])
+@pytest.mark.parametrize(("op", "few", "others"), [("GRU", 10, 5), ("LSTM", 15, 5)])
 def test_parts_must_fit(op: str, few: int, others: int) -> None:
     graph, rows = layer(op, 5), few + others
     data = dumps(ModelFile({"main": graph}, encodings={"r": MIXED[op.lower()]}))

@@ -154,7 +154,7 @@ def test_the_reader_that_is_documented_reads() -> None:
     code = DOCUMENT.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     scope: dict[str, Any] = {}
     exec(code, scope)
-    kinds = {"table": "int16_int8_int16", "r": "int8_int8_int8_int16", "out": "int8_columns"}
+    kinds = {"table": "int8_int8_int16", "r": "int8_int8_int8_int16", "out": "int8_columns"}
     integers = replace(version_1.model(), encodings=kinds)
     for file in (dumps(version_1.model()), valid_file(), dumps(integers)):
         tensors, graphs = scope["read"](file)

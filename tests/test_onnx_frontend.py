@@ -311,7 +311,7 @@ def test_weights_are_stored_by_patterns_of_their_names() -> None:
     for dtype, stored in (
         ("int8", {"w": "int8", "r": "int8"}),
         ({"r": "int8", "*": "int16"}, {"w": "int16", "r": "int8"}),
-        ("int16+int8", {"w": "int16", "r": "int16_int8_int16"}),
+        ("int16+int8", {"w": "int16", "r": "int8_int8_int16"}),
         ({"w*": "int16"}, {"w": "int16"}),
     ):
         converted = convert(_gru(), dtype=dtype)

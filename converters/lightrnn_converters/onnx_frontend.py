@@ -49,7 +49,7 @@ def convert_onnx(
     are by graph name too.
     destination: a path or a binary file object.
     dtype: how float weights are stored: float32, float16, bfloat16, int16, int8, or int16+int8,
-    which is int16 but for recurrent weights of some gates; or patterns of their names (`lightrnn
+    which is int16 but for recurrent weights of gates; or patterns of their names (`lightrnn
     inspect` lists them) to these, the first that matches counts.
     bind: input name to the value that it always has; what depends on it is computed now. The file's
     metadata lists them.

@@ -31,7 +31,7 @@ Storage: TypeAlias = str | Mapping[str, str]
 """How weights are stored: one of STORAGE for all, or by patterns of their names."""
 
 STORAGE = ("float32", "float16", "bfloat16", "int16", "int16+int8", "int8")
-"""How weights can be stored; int16+int8: as int16, recurrent ones of some gates as int8."""
+"""How weights can be stored; int16+int8: as int16, recurrent ones of gates as int8."""
 
 _WEIGHT_SLOTS = {
     "MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,), "Conv": (1,), "ConvTranspose": (1,),
@@ -39,7 +39,7 @@ _WEIGHT_SLOTS = {
 }  # fmt: skip
 """Inputs that hold weights, by operator; only these are stored in fewer bits."""
 
-_GATES = {"GRU": "int16_int8_int16", "LSTM": "int8_int8_int8_int16"}
+_GATES = {"GRU": "int8_int8_int16", "LSTM": "int8_int8_int8_int16"}
 """How int16+int8 stores recurrent weights, by operator: z, r, h; i, o, f, c."""
 
 _BY_ROWS = {"Gather": (0,), "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8)}

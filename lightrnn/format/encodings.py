@@ -12,7 +12,7 @@ from lightrnn.format.container import Tensor, shown
 from lightrnn.graph import FLOAT32, Array
 
 PARTS = {
-    "int16_int8_int16": ("I16", "I8", "I16"),
+    "int8_int8_int16": ("I8", "I8", "I16"),
     "int8_int8_int8_int16": ("I8", "I8", "I8", "I16"),
 }
 """Encodings of rows in parts of equal size, and the codes of these: recurrent weights of the gates

@@ -277,32 +277,24 @@ def _gru_step(
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    few_room, x_r = room_of(kind, more, row, hidden), at(mine_x, width)
-    r_r = weights_at(wide(kind), r, width, hidden)
-    r_h = weights_at(kind, r_r, width, hidden)
-    prepare(wide(kind), mine_h, width, k, end - row, mine_room)
+    r_h, wide_room = weights_at(kind, r, 2 * width, hidden), mine_room
+    prepare(kind, mine_h, width, k, end - row, mine_room)
     if kind == GATES:
-        prepare(kind, mine_h, width, k, end - row, few_room)
+        wide_room = room_of(kind, more, row, hidden)
+        if after:
+            prepare(INT16, mine_h, width, k, end - row, wide_room)
     fresh = 1
-    for i in range(3):
-        gate = 2 - i if turned else i
-        if gate == 0:
-            together = 1 if kind == GATES else 2
+    for i in range(2):
+        if i == turned:
             add_recurrent(
-                wide(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, together, blocks,
-                first, last, mine_room, turned, fresh, ahead,
+                kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last,
+                mine_room, turned, fresh, ahead,
             )  # fmt: skip
             fresh = 0
-        elif gate == 1 and kind == GATES:
-            _add_gate(
-                kind, mine_h, width, r_r, k, x_r, 3 * width, x_r, 3 * width, end - row, first,
-                last, width, 1, few_room, turned, fresh, ahead,
-            )  # fmt: skip
-            fresh = 0
-        elif gate == 2 and after:
+        elif after:
             _add_gate(
                 wide(kind), mine_h, width, r_h, k, rb, 0, mine_full, width, end - row, first, last,
-                width, 2, mine_room, turned, fresh, ahead,
+                width, 2, wide_room, turned, fresh, ahead,
             )  # fmt: skip
             fresh = 0
     if not after:
@@ -312,10 +304,10 @@ def _gru_step(
         if mode == UNITS:
             barrier(sync, nth)
         x_h = at(mine_x, 2 * width)
-        prepare(wide(kind), mine_full, width, k, end - row, mine_room)
+        prepare(wide(kind), mine_full, width, k, end - row, wide_room)
         _add_gate(
             wide(kind), mine_full, width, r_h, k, x_h, 3 * width, x_h, 3 * width, end - row, first,
-            last, width, 2, mine_room, 0, 0, ahead,
+            last, width, 2, wide_room, 0, 0, ahead,
         )  # fmt: skip
     plain = after and clip == 0.0 and activations[0] == SIGMOID and activations[3] == TANH
     for n in range(row, end):
@@ -361,7 +353,7 @@ def gru(
             mine_xw = at(xw, d * steps * xw_step)
             _gru_step(
                 kind, at(mine_xw, local * xw_step),
-                recurrent_of(kind, r, d, 3, 1, width, hidden),
+                recurrent_of(kind, r, d, 3, 2, width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
                 room_of(kind, room, d * batch, hidden),
                 room_of(kind, room, (directions + d) * batch, hidden), sync, s & 1, t,

@@ -32,7 +32,7 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-MIXED = {"gru": "int16_int8_int16", "lstm": "int8_int8_int8_int16"}
+MIXED = {"gru": "int8_int8_int16", "lstm": "int8_int8_int8_int16"}
 """How recurrent weights are stored that a kernel takes as abi.GATES: those of each gate in turn."""
 LARGEST = {"int8": 127, "int16": 4095}
 """The largest whole number of a weight that is stored so."""
