@@ -86,7 +86,7 @@ def test_kernels_agree_with_the_oracle_and_stay_inside_their_memory(
     assert many > count / 3
 
 
-@pytest.mark.parametrize("stored", [*(s for s in abi.WEIGHTS if s != "int8"), "bytes", "gates"])
+@pytest.mark.parametrize("stored", [*abi.WEIGHTS, "bytes"])
 @pytest.mark.parametrize(
     ("k", "depth"), [(5, 5), (40, 300), (300, 40), (256, 129), (9, 1030), (1100, 9)]
 )
@@ -102,7 +102,7 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
         packed = weight_panels(draw(rows, columns), stored)
         return guarded(packed.view(np.uint16) if packed.dtype == np.float16 else packed)
 
-    kept, passes = ("int8", 1) if stored in ("bytes", "gates") else (stored, 0)
+    kept, passes = {"bytes": ("int8", 1), "int8": ("int8", 2)}.get(stored, (stored, 0))
     whole = kept in LARGEST
     other = ("int8" if stored == "bytes" else "int16") if whole else "float32"
     b, w, row, rows = pack(k, 128, kept), pack(depth, 16, other), draw(k), draw(8, depth)
@@ -117,7 +117,7 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
     step, w_step, k4, d4 = abi.panel_rows(k), abi.panel_rows(depth), k, depth
     if whole:
         k4, d4 = (k + 3) // 4, (depth + 3) // 4
-        quantize(a, k, k4, float(LIMITS["bytes" if passes else stored]), passes, p)
+        quantize(a, k, k4, float(LIMITS[stored]), int(passes > 0), p)
         raised = 2 if other == "int8" else 0
         for r in range(8):
             quantize(x.at(r * depth), depth, d4, float(LIMITS[other]), raised, q.at(r * ldx))
@@ -139,9 +139,11 @@ def test_a_pair_of_tiles_is_what_each_is_alone(stored: str, k: int, depth: int) 
 def plan_of(layer: Layer, stored: str) -> Plan:
     graph = layer.graph
     matrices = [name for name in ("W", "R", "projection") if name in graph.constants]
-    usual, _, mixed = stored.partition("+")
+    usual, _, recurrent = stored.partition("+")
     encodings = {} if usual == "float32" else dict.fromkeys(matrices, usual)
-    if mixed:
+    if recurrent == "int8":
+        encodings |= {name: recurrent for name in matrices if name != "W"}
+    elif recurrent:
         encodings["R"] = MIXED.get(graph.nodes[0].op.lower(), usual)
     ready = prepare(graph, tuple(graph.outputs), PackedStore(), encodings)
     return ready.plan(tuple(a.shape for a in layer.feeds))
@@ -153,7 +155,7 @@ def cell_work(plan: Plan) -> int:
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("stored", [*abi.WEIGHTS, "int16+gates"])
+@pytest.mark.parametrize("stored", [*abi.WEIGHTS, "int16+int8", "int16+gates"])
 def test_results_are_those_of_inputs_projected_before(
     stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

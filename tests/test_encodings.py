@@ -131,7 +131,7 @@ def test_integers_lose_what_their_bits_say(
 
 
 @pytest.mark.parametrize(("op", "projection"), [("GRU", 0), ("LSTM", 0), ("LSTM", 9)])
-def test_some_gates_lose_little(op: str, projection: int) -> None:
+def test_gates_lose_less_than_candidates(op: str, projection: int) -> None:
     """Recurrent weights of gates in 8 bits, of candidates in 13."""
     graph = layer(op, 21, projection)
     stored = {n: "int16" for n in ("w", "p") if n in graph.constants}

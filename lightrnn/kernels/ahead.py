@@ -5,7 +5,7 @@ nothing meanwhile. So each of AHEAD steps also multiplies a part of W by the inp
 steps after these. Every step's gates are summed in the order of `gemm`: results are the same.
 
 kind: how R is stored, as kernels take it. W is stored so too, but as int8 where R is BYTES, as
-int16 where R is GATES, and as float32 where R is float16 or bfloat16.
+int16 where R is int8, and as float32 where R is float16 or bfloat16.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.simd import at, i32, null, u8, u16
 from lightrnn.kernels.threads import address_of
 from lightrnn.kernels.tiling import moved
-from lightrnn.native.abi import AHEAD, BYTES, GATES, steps_before
+from lightrnn.native.abi import AHEAD, BYTES, steps_before
 
 _I, _F, _H, _W, _B = types.int64, *(POINTERS[kind] for kind in ("f32", "u16", "i32", "u8"))
 first_steps = inlined(steps_before)
@@ -38,8 +38,8 @@ _row_float32 = make_row_ahead("float32", _F, _F)
 _row_float16 = make_row_ahead("float16", _F, _H)
 _row_bfloat16 = make_row_ahead("bfloat16", _F, _H)
 _row_int16 = make_row_ahead("int16", _W, _B)
+_row_int8 = make_row_ahead("int8", _W, _B)
 _row_bytes = make_row_ahead("bytes", _W, _B)
-_row_gates = make_row_ahead("gates", _W, _B)
 _FLOATS, _INTEGERS = "float32" in SHADED, "int16" in SHADED
 
 
@@ -94,8 +94,8 @@ def _project(
                 left, right, step, quads, init, c, first, last, turned, words, width, other,
                 w_step, depth, bias, out, ldo, part,
             )  # fmt: skip
-        elif kind == GATES:
-            _row_gates(
+        elif kind == INT8:
+            _row_int8(
                 left, right, step, quads, init, c, first, last, turned, words, width, other,
                 w_step, depth, bias, out, ldo, part,
             )  # fmt: skip

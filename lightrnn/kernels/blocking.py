@@ -11,7 +11,7 @@ from lightrnn.kernels.intrinsic import POINTERS, inlined, outlined
 from lightrnn.kernels.pairing import make_pair_tile
 from lightrnn.kernels.simd import at
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
-from lightrnn.native.abi import AHEAD
+from lightrnn.native.abi import AHEAD, WEIGHTS
 
 _F, _I = POINTERS["f32"], types.int64
 _A, _B, _C, _D, _E = TILES[TARGET]
@@ -132,8 +132,7 @@ def make_product(stored: str, left: Any, right: Any, *, passes: int = 0) -> Call
     return outlined(types.void, left, _I, right, _I, _I, *sizes)(product)
 
 
-_FLOATS = "float32", "float16", "bfloat16"
-SHADED = {"v3": (), "v4": _FLOATS}.get(TARGET, (*_FLOATS, "int16", "bytes", "gates"))
+SHADED = {"v3": (), "v4": ("float32", "float16", "bfloat16")}.get(TARGET, (*WEIGHTS, "bytes"))
 """How weights are stored of which the level has registers and instructions for pairs of tiles."""
 
 
@@ -145,7 +144,7 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
     """
     if stored not in SHADED:
         return inlined(_no_row_ahead)
-    passes, kept = (1, "int8") if stored in ("bytes", "gates") else (0, stored)
+    passes, kept = {"bytes": 1, "int8": 2}.get(stored, 0), "int8" if stored == "bytes" else stored
     other = "float32" if stored in ("float16", "bfloat16") else stored
     pair_tile = make_pair_tile(_PANELS_D, AHEAD, stored)
     wide_tile = make_tile(1, _PANELS_D, kept, passes=passes)

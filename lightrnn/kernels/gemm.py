@@ -46,7 +46,6 @@ from lightrnn.kernels.tiling import LIMITS, load_some, moved
 from lightrnn.native.abi import (
     BYTES,
     BYTES_RUN,
-    GATES,
     MATRIX_BYTES,
     MATRIX_INT8,
     MATRIX_PAIRS,
@@ -95,7 +94,7 @@ _matrix_bytes = make_matrix_product("bytes")
 def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, turned=0):
     """c = init + a·b for `m` rows and the panels [first, last).
 
-    kind: how b is stored, by its place in abi.WEIGHTS, or one of BYTES and what follows it. a:
+    kind: how b is stored, by its place in abi.WEIGHTS, or BYTES, PAIRS or of the matrix unit. a:
     [m, k], rows `lda` apart. b: all panels. init, c: [m, n], rows `ldi` and `ldc` apart, both
     beginning at column 0; init may be null for zeros, and may be c. room: memory of [m,
     `row_words`] words where a is converted, else null.
@@ -130,12 +129,6 @@ def _is_matrix(kind):
 
 
 @inlined
-def has_bytes(kind):
-    """Whether int8 weights are multiplied by rows of 8 bits."""
-    return kind == BYTES or kind == GATES or kind == MATRIX_BYTES
-
-
-@inlined
 def with_all_bits(kind):
     """The kind of the same weights whose rows keep all the bits that integers have."""
     if kind == BYTES:
@@ -146,7 +139,7 @@ def with_all_bits(kind):
 @inlined
 def _split(kind, m):
     """Whether so many rows are split in bytes: where they are multiplied by bytes."""
-    split = VNNI and (has_bytes(kind) or (kind == INT8 and m == 1))
+    split = VNNI and (kind == BYTES or (kind == INT8 and m == 1))
     return 1 if split or _is_matrix(kind) else 0
 
 
@@ -183,7 +176,7 @@ def multiply_prepared(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, 
             _matrix_bytes(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
-        elif has_bytes(kind):
+        elif kind == BYTES:
             _product_bytes(
                 left, words, right, step, quads, init, ldi, c, ldc, m, first, last, n, turned
             )  # fmt: skip
@@ -205,7 +198,7 @@ def quantize_rows(kind, a, lda, k, m, split, words):
     limit = float(_WORDS_LIMIT)
     if kind == INT16:
         limit = float(_SHORTS_LIMIT)
-    elif has_bytes(kind):
+    elif kind == BYTES or kind == MATRIX_BYTES:
         limit = float(_BYTES_LIMIT)
     quads = quads_of(kind, k)
     for row in range(m):
@@ -317,7 +310,7 @@ def column_bytes(kind, k):
         return 4 * between(k)
     if is_paired(kind):
         return 4 * between(lines_of(k))
-    if kind == INT8 or has_bytes(kind) or _is_matrix(kind):
+    if kind == INT8 or kind == BYTES or _is_matrix(kind):
         return 4 * quads_of(kind, k) + 4 + 4 * runs_of(k)
     if kind == INT16:
         return 8 * ((k + 3) // 4) + 4

@@ -20,10 +20,10 @@ def make_pair_tile(panels: int, rows: int, stored: str = "float32") -> Callable[
     c = init + a·b: one row, `panels` panels of [k, 16], 16 * `step` apart; init, c as in
     `make_tile`. out = bias + x·w: `rows` rows, `ldx` apart in x and `ldo` apart in out, by one
     panel of [depth, 16]; bias [16] is for all of them, null for zeros.
-    stored: how b is stored, int16 or a float, or "bytes" and "gates" for abi.BYTES and GATES. w is
-    float32 where that is a float, int8 for "bytes", else int16. With integers k and depth count
-    quads, a and x hold what `gemm.quantize` gives; for "bytes" and "gates" a's low bytes, for
-    "bytes" x's raised pairs.
+    stored: how b is stored, or "bytes" for abi.BYTES. w is float32 where that is float32, float16
+    or bfloat16, int8 for "bytes", int16 for int8 and int16. With integers k and depth count quads,
+    a and x hold what `gemm.quantize` gives; for int8 a's high and low bytes, for "bytes" low ones
+    and x's raised pairs.
     """
     lines = ["def pair_tile(a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo):"]
     scope: dict[str, Any] = {**vars(simd), **vars(integers), "address_of": address_of}
@@ -110,11 +110,17 @@ def _raised_lines(rows: int) -> list[str]:
 def _reading_lines(panels: int, stored: str, nbytes: int) -> list[str]:
     """A quad of the row by those of its panels."""
     places = [f"{p} * 16 * step + {nbytes} * i" for p in range(panels)]
-    if stored != "int16":
+    if stored == "bytes":
         lines = ["v = broadcast_int(a, k + i)"]
         return lines + [
             f"c{p} = dot_bytes(load_words(b, {q}), v, c{p})" for p, q in enumerate(places)
         ]
+    if stored == "int8":
+        lines = ["v = broadcast_int(a, k + i)", "q = broadcast_int(a, i)"]
+        for p, place in enumerate(places):
+            lines += [f"g = load_words(b, {place})", f"c{p} = dot_bytes(g, v, c{p})"]
+            lines += [f"h{p} = dot_bytes(g, q, h{p})"]
+        return lines
     lines = [f"b{g} = at(b, {g} * 16 * step + {nbytes} * i)" for g in (0, 2, 3)]
     for half in (0, 1):
         lines += [f"v = broadcast_int(a, 2 * i + {half})"]
@@ -137,15 +143,16 @@ def _shaded_lines(rows: int, other: str) -> list[str]:
 
 
 def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
-    kept = "int16" if stored == "int16" else "int8"
+    kept = "int8" if stored == "bytes" else stored
     other = "int8" if stored == "bytes" else "int16"
     nbytes, w_bytes = PAIRS[kept][0], PAIRS[other][0]
     run, w_run = RUNS[kept] // 4, RUNS[other] // 4
     begin = f"broadcast_int(a, 2 * k + 1 + start // {run})"
+    halves = ["c", "h"] if stored == "int8" else ["c"]
     lines = [f"    s{p} = load(f32(address_of(b) + {p} * 16 * step + {nbytes} * k), 0)"
              for p in range(panels)]  # fmt: skip
     lines += [f"    s = load(f32(address_of(w) + {w_bytes} * depth), 0)", "    start = 0"]
-    zeros = [f"    c{p} = splat_int(0)" for p in range(panels)]
+    zeros = [f"    {c}{p} = splat_int(0)" for c in halves for p in range(panels)]
     begins, ends = "start < k", "start < k"
     if run != w_run:
         begins = f"start < k and start % {run} == 0"
@@ -156,6 +163,7 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
     if kept == "int8":
         lines += [f"        if {begins}:"]
         lines += [f"            c{p} = {begin}" for p in range(panels)]
+        lines += [f"            h{p} = splat_int(0)" for p in range(panels) if "h" in halves]
     lines += [f"        d{r} = splat_int(0)" for r in range(rows)]
     if other == "int8":
         lines += ["        if start < depth:"]
@@ -168,11 +176,12 @@ def _integer_pair_lines(panels: int, rows: int, stored: str) -> list[str]:
     lines += [f"            source = init if start < {run} else c"]
     lines += ["            v = broadcast(f32(address_of(a) + 8 * k), 0)"]
     for p in range(panels):
+        total = f"c{p} + (h{p} << splat_int(8))" if "h" in halves else f"c{p}"
         lines += [
             "            t = splat(0.0)",
             "            if not null(source):",
             f"                t = load(source, {16 * p})",
-            f"            store(c, {16 * p}, fma(to_float(c{p}), v * s{p}, t))",
+            f"            store(c, {16 * p}, fma(to_float({total}), v * s{p}, t))",
         ]
     lines += ["        if start < depth:"]
     lines += ["            source, ld = (bias, 0) if start == 0 else (out, ldo)"]

@@ -31,6 +31,7 @@ from __future__ import annotations
 from lightrnn.kernels.activation import SIGMOID, TANH
 from lightrnn.kernels.ahead import add_ahead, is_ahead
 from lightrnn.kernels.gemm import (
+    INT8,
     INT16,
     multiply,
     multiply_prepared,
@@ -52,6 +53,7 @@ from lightrnn.kernels.sharing import (
     get_state,
     is_active,
     my_share,
+    narrow,
     recurrent_of,
     set_state,
     wide,
@@ -157,16 +159,16 @@ def _lstm_direction(
             x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back,
         )  # fmt: skip
         lead = 3 if kind == GATES else 4
-        prepare(kind, state, ldh, k, end - row, state_room)
+        prepare(narrow(kind), state, ldh, k, end - row, state_room)
         add_recurrent(
-            kind, state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
+            narrow(kind), state, ldh, r, k, mine_x, 4 * width, end - row, lead, blocks, first,
             last, state_room, s & 1, 1, ahead,
         )  # fmt: skip
         if kind == GATES:
             state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
             prepare(INT16, state, ldh, k, end - row, state_room)
             _add_gate(
-                INT16, state, ldh, weights_at(kind, r, 3 * width, size), k, candidates, 4 * width,
+                INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
                 candidates, 4 * width, end - row, first, last, width, 3, state_room, s & 1, 0,
                 ahead,
             )  # fmt: skip
@@ -222,7 +224,7 @@ def lstm(
             if mode == UNITS:
                 barrier(sync, nth)
         _lstm_direction(
-            kind, at(xw, d * steps * xw_step), recurrent_of(kind, r, d, 4, 3, width, size),
+            kind, at(xw, d * steps * xw_step), recurrent_of(kind, r, d, 4, width, size),
             moved(p, d * 3 * width), weights_at(wide(kind), projection, d * ldh, hidden),
             lengths, moved(y, d * y_direction), states, cells, moved(full, d * batch * width),
             room_of(kind, room, d * batch, max(size, hidden)),
@@ -277,8 +279,8 @@ def _gru_step(
     width = blocks * 16
     mine_x, mine_h = at(gates, row * 3 * width), at(old, row * width)
     mine_full, mine_room = at(full, row * width), room_of(kind, room, row, hidden)
-    r_h, wide_room = weights_at(kind, r, 2 * width, hidden), mine_room
-    prepare(kind, mine_h, width, k, end - row, mine_room)
+    r_h, wide_room = weights_at(narrow(kind), r, 2 * width, hidden), mine_room
+    prepare(narrow(kind), mine_h, width, k, end - row, mine_room)
     if kind == GATES:
         wide_room = room_of(kind, more, row, hidden)
         if after:
@@ -287,8 +289,8 @@ def _gru_step(
     for i in range(2):
         if i == turned:
             add_recurrent(
-                kind, mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first, last,
-                mine_room, turned, fresh, ahead,
+                narrow(kind), mine_h, width, r, k, mine_x, 3 * width, end - row, 2, blocks, first,
+                last, mine_room, turned, fresh, ahead,
             )  # fmt: skip
             fresh = 0
         elif after:
@@ -353,7 +355,7 @@ def gru(
             mine_xw = at(xw, d * steps * xw_step)
             _gru_step(
                 kind, at(mine_xw, local * xw_step),
-                recurrent_of(kind, r, d, 3, 2, width, hidden),
+                recurrent_of(kind, r, d, 3, width, hidden),
                 moved(rb, d * width), lengths, old, new, at(full, d * batch * width),
                 room_of(kind, room, d * batch, hidden),
                 room_of(kind, room, (directions + d) * batch, hidden), sync, s & 1, t,

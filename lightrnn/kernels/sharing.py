@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightrnn.kernels.activation import activate
 from lightrnn.kernels.ahead import add_ahead, is_ahead
-from lightrnn.kernels.gemm import INT16, multiply_prepared, share, weights_at
+from lightrnn.kernels.gemm import INT8, INT16, multiply_prepared, share, weights_at
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import as_float, load, maximum, minimum, null, splat, store
 from lightrnn.kernels.tiling import load_some, store_some
@@ -117,16 +117,22 @@ def depth(s, rested, size):
 
 
 @inlined
+def narrow(kind):
+    """How the recurrent weights of all gates but the last are stored."""
+    return INT8 if kind == GATES else kind
+
+
+@inlined
 def wide(kind):
-    """How recurrent weights are stored of the gates that abi.GATES has as int16."""
+    """How those of the last gate are stored."""
     return INT16 if kind == GATES else kind
 
 
 @inlined
-def recurrent_of(kind, r, d, gates, few, width, k):
-    """Packed recurrent weights of direction d: gates of `width` columns, `few` not `wide`."""
-    r = weights_at(kind, r, d * few * width, k)
-    return weights_at(wide(kind), r, d * (gates - few) * width, k)
+def recurrent_of(kind, r, d, gates, width, k):
+    """Packed recurrent weights of direction d: `gates` gates of `width` columns."""
+    r = weights_at(narrow(kind), r, d * (gates - 1) * width, k)
+    return weights_at(wide(kind), r, d * width, k)
 
 
 @inlined

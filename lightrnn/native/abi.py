@@ -147,7 +147,7 @@ WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int16")
 BYTES = len(WEIGHTS)
 """Stored as int8, and what they multiply has 8 bits too."""
 GATES = BYTES + 1
-"""Recurrent weights of gates as in BYTES, but the last one's, of candidates, as int16."""
+"""Recurrent weights of gates stored as int8, but the last one's, of candidates, as int16."""
 PAIRS = GATES + 1
 """bfloat16, two rows in a line; what they multiply is rounded to bfloat16. Needs AVX512-BF16."""
 MATRIX_PAIRS, MATRIX_INT8, MATRIX_BYTES = range(PAIRS + 1, PAIRS + 4)

@@ -43,7 +43,7 @@ _LEAST_READ, _MOST_READ = 112 << 10, 10 << 20
 nearest."""
 _AHEAD = {
     "float32": ("float32",), "float16": ("float32",), "bfloat16": ("float32",),
-    "int8": ("int8",), "int16": ("int16",),
+    "int8": ("int8", "int16"), "int16": ("int16",),
 }  # fmt: skip
 """How W may be stored that a cell can project inputs by, by how R is stored."""
 _IN_BYTES = {"int8": BYTES, "tiles": MATRIX_BYTES}
