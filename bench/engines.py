@@ -207,5 +207,4 @@ FEWER_BITS = ("onnxruntime int8", "torch bfloat16", "openvino bfloat16")
 
 def installed(names: Sequence[str]) -> tuple[str, ...]:
     """Those of the engines that can be measured here."""
-    packages = {n: n.partition(" ")[0].replace(LIMIT, "numba") for n in names}
-    return tuple(n for n in names if importlib.util.find_spec(packages[n]) is not None)
+    return tuple(n for n in names if importlib.util.find_spec(n.partition(" ")[0]) is not None)

@@ -25,7 +25,7 @@ def plan(part: str, quick: bool, threads: Sequence[int]) -> Plan:
         "precision": _precision,
     }  # fmt: skip
     found = planned[part](quick, threads) if part in planned else []
-    return [(engine, cells) for engine, cells in found if installed([engine])]
+    return [(one, cells) for one, cells in found if one == LIMIT or installed([one])]
 
 
 def _layers(quick: bool, threads: Sequence[int]) -> Plan:

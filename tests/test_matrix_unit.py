@@ -173,7 +173,7 @@ def test_layers_of_batches_are_those_of_other_levels(level: str, stored: str, ba
                 assert a.tobytes() == b.tobytes(), str(layer)
             else:
                 error = np.sqrt(np.square(a - b).mean())
-                assert error < 0.03 * max(1.0, np.abs(a).max()), str(layer)
+                assert error < 2**-8 * max(1.0, np.abs(a).max()), str(layer)
 
 
 @pytest.mark.parametrize(

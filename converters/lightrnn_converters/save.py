@@ -14,6 +14,7 @@ from lightrnn.errors import ConversionError, LightRNNError
 from lightrnn.format import ModelFile, dumps, write
 from lightrnn.graph import FLOAT32, Array, Graph, Node
 from lightrnn.model import Model
+from lightrnn.ops.packing import MIXED
 from lightrnn.record import replace
 from lightrnn.text import parse_task
 from lightrnn_converters.crf import attach_crf
@@ -38,9 +39,6 @@ _WEIGHT_SLOTS = {
     "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8),
 }  # fmt: skip
 """Inputs that hold weights, by operator; only these are stored in fewer bits."""
-
-_GATES = {"GRU": "int8_int8_int16", "LSTM": "int8_int8_int8_int16"}
-"""How int16+int8 stores recurrent weights, by operator: z, r, h; i, o, f, c."""
 
 _BY_ROWS = {"Gather": (0,), "RNN": (1, 2), "GRU": (1, 2), "LSTM": (1, 2, 8)}
 """Inputs whose rows each have a scale of their own where they are stored as integers."""
@@ -199,8 +197,8 @@ def _wanted(names: Sequence[str], dtype: Storage) -> dict[str, str]:
 def _scaling(node: Node, slot: int, dtype: str) -> str:
     """The encoding that a use of a weight can compute with; "" for none."""
     dtype, _, gates = dtype.partition("+")
-    if gates and node.op in _GATES and slot == 2:
-        return _GATES[node.op]
+    if gates and slot == 2 and (mixed := MIXED.get(node.op.lower())):
+        return mixed
     if dtype not in ("int8", "int16"):
         return dtype
     if slot in _BY_ROWS.get(node.op, ()) or (slot == 1 and node.attrs.get("transB", 0)):

@@ -15,8 +15,8 @@ PARTS = {
     "int8_int8_int16": ("I8", "I8", "I16"),
     "int8_int8_int8_int16": ("I8", "I8", "I8", "I16"),
 }
-"""Encodings of rows in parts of equal size, and the codes of these: recurrent weights of the gates
-of a GRU and of an LSTM, int8 where rounding errors come through least."""
+"""Encodings of rows in parts of equal size, and the codes of these, int8 ones first: recurrent
+weights of a layer's gates, whose rounding errors a sigmoid makes small, and of its candidates."""
 
 CODES = {
     "float16": "F16", "bfloat16": "BF16",
@@ -89,20 +89,11 @@ def decoded(name: str, encoding: str | None, stored: Mapping[str, Tensor]) -> Ar
     if encoding in AXES:
         array = tensor.array
         if encoding in PARTS:
-            array = _joined(array, stored[name + OTHERS].array, PARTS[encoding])
+            array = np.concatenate([array, stored[name + OTHERS].array], axis=-2)
         array = array * stored[name + SCALES].array
         array.flags.writeable = False
         return array
     return _widened(tensor)
-
-
-def _joined(few: Array, others: Array, parts: Sequence[str]) -> Array:
-    """The rows of int8 parts and of int16 ones in their order."""
-    left = {
-        "I8": iter(np.split(few, parts.count("I8"), axis=-2)),
-        "I16": iter(np.split(others, parts.count("I16"), axis=-2)),
-    }
-    return np.concatenate([next(left[code]) for code in parts], axis=-2)
 
 
 def _widened(tensor: Tensor) -> Array:

@@ -108,7 +108,7 @@ def multiply(kind, a, lda, b, k, init, ldi, c, ldc, m, first, last, n, room, tur
 @inlined
 def prepare(kind, a, lda, k, m, room):
     """What of `multiply` is done once for all panels: rows become integers or bfloat16 as b is."""
-    if k > 0 and is_paired(kind):
+    if k > 0 and _is_paired(kind):
         words = i32(address_of(room))
         for row in range(m):
             _round_row(at(a, row * lda), k, at(words, row * row_words(kind, k)))
@@ -117,7 +117,7 @@ def prepare(kind, a, lda, k, m, room):
 
 
 @inlined
-def is_paired(kind):
+def _is_paired(kind):
     """Whether b is bfloat16, two rows in a line."""
     return kind == PAIRS or kind == MATRIX_PAIRS
 
@@ -215,7 +215,7 @@ _whole_tiles = inlined(tile_rows)
 @inlined
 def row_words(kind, k):
     """Words of the room that a row takes."""
-    if is_paired(kind):
+    if _is_paired(kind):
         return _pair_words(k)
     return _matrix_words(k) if _is_matrix(kind) else _integer_words(k)
 
@@ -308,7 +308,7 @@ def column_bytes(kind, k):
     """Bytes of a column of packed weights, its scale included."""
     if kind == FLOAT32:
         return 4 * between(k)
-    if is_paired(kind):
+    if _is_paired(kind):
         return 4 * between(lines_of(k))
     if kind == INT8 or kind == BYTES or _is_matrix(kind):
         return 4 * quads_of(kind, k) + 4 + 4 * runs_of(k)

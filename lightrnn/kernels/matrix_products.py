@@ -129,7 +129,7 @@ def no_product(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned)
 
 
 def make_matrix_product(stored: str) -> Callable[..., Any]:
-    """`blocking.make_product` for the matrix unit; lda and step in bytes.
+    """`blocking.make_product` for the matrix unit.
 
     stored: "bytes", "int8" or "pairs". k: quads of int8, or pairs of bfloat16, a multiple of 16.
     """
@@ -144,7 +144,6 @@ def make_matrix_product(stored: str) -> Callable[..., Any]:
         """`first` and then `second` rows by so many panels, `tail` columns in the last of them."""
         low = 0 if floats else 4 * k
         start, run, source, ld = 0, 0, init, ldi
-        words = a
         while start == 0 or 16 * start < k:
             end = k // 16 if floats else min(start + run_tiles, k // 16)
             left = u8(address_of(a))
@@ -167,7 +166,7 @@ def make_matrix_product(stored: str) -> Callable[..., Any]:
                     else:
                         scales = f32(address_of(b) + 16 * p * step + 64 * k)
                         add_integers(
-                            tile, at(words, 16 * r * lda), lda, k, run, scales, before, ld, out,
+                            tile, at(a, 16 * r * lda), lda, k, run, scales, before, ld, out,
                             ldc, rows, columns,
                         )  # fmt: skip
             source, ld, start, run = c, ldc, end, run + 1

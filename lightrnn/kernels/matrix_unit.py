@@ -37,12 +37,12 @@ class _Tiles:
         return cls.data[t, : cls.rows[t], : cls.width[t]].view(dtype)
 
 
-def _statement(code: str, arguments: int) -> Callable[..., Any]:
-    """LLVM code of an instruction of so many 64-bit operands, the first of them an address."""
+def _statement(code: str) -> Callable[..., Any]:
+    """LLVM code of an instruction; its operands have 64 bits, the first of them is an address."""
 
     def call(context: Any, b: Any, sig: Any, args: Any) -> Any:
         values = [b.ptrtoint(args[0], _LONG)] if args else []
-        values += [index_of(context, b, sig, args, k) for k in range(1, arguments)]
+        values += [index_of(context, b, sig, args, k) for k in range(1, len(args))]
         kind = ir.FunctionType(ir.VoidType(), [_LONG] * len(values))
         constraint = ",".join([*["r"] * len(values), "~{memory}"])
         b.asm(kind, code, constraint, values, side_effect=True)
@@ -51,7 +51,7 @@ def _statement(code: str, arguments: int) -> Callable[..., Any]:
     return call
 
 
-@compiled(signature(types.void, _U8), _statement("ldtilecfg ($0)", 1))
+@compiled(signature(types.void, _U8), _statement("ldtilecfg ($0)"))
 def configure(p: Span) -> None:
     """Give all tiles their sizes, and zeros."""
     whole = p.lanes(0, CONFIGURATION)
@@ -63,7 +63,7 @@ def configure(p: Span) -> None:
     _Tiles.data = np.zeros((8, 16, 64), np.uint8)
 
 
-@compiled(signature(types.void), _statement("tilerelease", 0))
+@compiled(signature(types.void), _statement("tilerelease"))
 def release() -> None:
     """Be done with tiles: until then, they are saved whenever the thread is interrupted."""
     _Tiles.rows = np.zeros(8, np.int64)
@@ -75,7 +75,7 @@ def tile_zero(t: int) -> Callable[..., Any]:
     def twin() -> None:
         _Tiles.data[t] = 0
 
-    return compiled(signature(types.void), _statement(f"tilezero %tmm{t}", 0))(twin)
+    return compiled(signature(types.void), _statement(f"tilezero %tmm{t}"))(twin)
 
 
 def tile_load(t: int) -> Callable[..., Any]:
@@ -86,7 +86,7 @@ def tile_load(t: int) -> Callable[..., Any]:
         for r in range(_Tiles.rows[t]):
             _Tiles.data[t, r, :width] = p.lanes(r * stride, width)
 
-    code = _statement(f"tileloadd ($0,$1,1), %tmm{t}", 2)
+    code = _statement(f"tileloadd ($0,$1,1), %tmm{t}")
     return compiled(signature(types.void, _U8, int), code)(twin)
 
 
@@ -98,7 +98,7 @@ def tile_store(t: int) -> Callable[..., Any]:
         for r in range(_Tiles.rows[t]):
             p.lanes(r * stride, width)[:] = _Tiles.data[t, r, :width]
 
-    code = _statement(f"tilestored %tmm{t}, ($0,$1,1)", 2)
+    code = _statement(f"tilestored %tmm{t}, ($0,$1,1)")
     return compiled(signature(types.void, _U8, int), code)(twin)
 
 
@@ -120,7 +120,7 @@ def tile_dot(c: int, a: int, b: int, *, integers: bool) -> Callable[..., Any]:
         columns = right.reshape(len(right), -1, parts).swapaxes(1, 2).reshape(left.shape[1], -1)
         sums += left @ columns
 
-    return compiled(signature(types.void), _statement(f"{mnemonic} %tmm{b}, %tmm{a}, %tmm{c}", 0))(
+    return compiled(signature(types.void), _statement(f"{mnemonic} %tmm{b}, %tmm{a}, %tmm{c}"))(
         twin
     )
 

@@ -116,6 +116,7 @@ def compile_level(level: str) -> bytes:
         exported += [f"lr_{level}_{name}" for name in (abi.ALONE, abi.METHOD, abi.PYTHON)]
     if level == abi.LEVELS[0]:
         module.link_in(llvm.parse_assembly(_identity()))
+        module.link_in(llvm.parse_assembly(_cpu()))
         exported += ["lr_abi", "lr_hash", "lr_level", "lr_use_tiles"]
     return _emit(module, level, exported)
 
@@ -229,25 +230,9 @@ define void @{name}_{abi.PYTHON}(ptr %as_pointer, ptr %from_long) {{
 
 
 def _identity() -> str:
-    """LLVM functions that say what the library is and which level this CPU can run.
-
-    lr_level: how many of abi.LEVELS, from cpuid and xgetbv: the CPU's features and the registers
-    that the operating system saves. lr_use_tiles: ask Linux to let this process use the matrix
-    unit's (Documentation/arch/x86/xstate.rst); 0 where it may.
-    """
+    """LLVM functions that say what the library is."""
     text = source_hash()
     data = "".join(f"\\{byte:02x}" for byte in text.encode())
-    cpuid = (
-        '{i32,i32,i32,i32} asm sideeffect "cpuid", '
-        '"={eax},={ebx},={ecx},={edx},{eax},{ecx},~{dirflag},~{fpsr},~{flags}"'
-    )
-    leaf1 = (1 << 12) | (1 << 22) | (1 << 27) | (1 << 28) | (1 << 29)  # fma movbe osxsave avx f16c
-    leaf7_v3 = (1 << 3) | (1 << 5) | (1 << 8)  # bmi1 avx2 bmi2
-    leaf7_v4 = (1 << 16) | (1 << 17) | (1 << 28) | (1 << 30) | (1 << 31)  # avx512 f dq cd bw vl
-    leaf7_vnni = 1 << 11  # avx512_vnni
-    leaf7_bf16 = 1 << 5  # avx512_bf16
-    leaf7_amx = (1 << 22) | (1 << 24) | (1 << 25)  # amx_bf16 amx_tile amx_int8
-    permit, tile_data = 0x1023, 18  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return f"""
 @lr_hash_text = private constant [{len(text) + 1} x i8] c"{data}\\00"
 define ptr @lr_hash() {{
@@ -256,59 +241,70 @@ define ptr @lr_hash() {{
 define i64 @lr_abi() {{
   ret i64 {abi.ABI}
 }}
+"""
+
+
+_NEEDS = (
+    (("xcr", 0x6), ("b7", 1 << 3 | 1 << 5 | 1 << 8), ("ce", 1 << 5)),  # bmi1 avx2 bmi2, lzcnt
+    (("xcr", 0xE6), ("b7", 1 << 16 | 1 << 17 | 1 << 28 | 1 << 30 | 1 << 31)),  # f dq cd bw vl
+    (("c7", 1 << 11),),  # avx512_vnni
+    (("a71", 1 << 5),),  # avx512_bf16
+    (("xcr", 3 << 17), ("d7", 1 << 22 | 1 << 24 | 1 << 25)),  # amx_bf16 amx_tile amx_int8
+)
+"""Bits of words that cpuid and xgetbv give, by level; each needs those of the levels before too."""
+
+
+def _cpu() -> str:
+    """LLVM functions that say what this CPU can run.
+
+    lr_level: how many of abi.LEVELS, by the CPU's features and the registers that the operating
+    system saves. lr_use_tiles: ask Linux to let this process use the matrix unit's
+    (Documentation/arch/x86/xstate.rst); 0 where it may.
+    """
+    words = "{i32,i32,i32,i32}"
+    cpuid = (
+        f'{words} asm sideeffect "cpuid", '
+        '"={eax},={ebx},={ecx},={edx},{eax},{ecx},~{dirflag},~{fpsr},~{flags}"'
+    )
+    leaf1 = 1 << 12 | 1 << 22 | 1 << 27 | 1 << 28 | 1 << 29  # fma movbe osxsave avx f16c
+    lines = []
+    able, levels = "true", "0"
+    for level, needs in enumerate(_NEEDS):
+        for k, (word, bits) in enumerate(needs):
+            name = f"{level}_{k}"
+            lines += [
+                f"%m{name} = and i32 %{word}, {bits}",
+                f"%h{name} = icmp eq i32 %m{name}, {bits}",
+                f"%a{name} = and i1 {able}, %h{name}",
+            ]
+            able = f"%a{name}"
+        lines += [
+            f"%z{level} = zext i1 {able} to i64",
+            f"%n{level} = add i64 {levels}, %z{level}",
+        ]
+        levels = f"%n{level}"
+    checks = "\n  ".join(lines)
+    permit, tile_data = 0x1023, 18  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return f"""
 define i64 @lr_level() {{
   %l1 = call {cpuid}(i32 1, i32 0)
-  %c1 = extractvalue {{i32,i32,i32,i32}} %l1, 2
+  %c1 = extractvalue {words} %l1, 2
   %m1 = and i32 %c1, {leaf1}
   %ok1 = icmp eq i32 %m1, {leaf1}
   br i1 %ok1, label %saved, label %none
 saved:
   %x = call {{i32,i32}} asm sideeffect "xgetbv", "={{eax}},={{edx}},{{ecx}}"(i32 0)
   %xcr = extractvalue {{i32,i32}} %x, 0
-  %xa = and i32 %xcr, 6
-  %avx = icmp eq i32 %xa, 6
   %l7 = call {cpuid}(i32 7, i32 0)
-  %b7 = extractvalue {{i32,i32,i32,i32}} %l7, 1
-  %m3 = and i32 %b7, {leaf7_v3}
-  %has3 = icmp eq i32 %m3, {leaf7_v3}
-  %e1 = call {cpuid}(i32 -2147483647, i32 0)
-  %ec = extractvalue {{i32,i32,i32,i32}} %e1, 2
-  %lz = and i32 %ec, 32
-  %haslz = icmp ne i32 %lz, 0
-  %a3 = and i1 %avx, %has3
-  %ok3 = and i1 %a3, %haslz
-  %m4 = and i32 %b7, {leaf7_v4 - (1 << 32)}
-  %has4 = icmp eq i32 %m4, {leaf7_v4 - (1 << 32)}
-  %xz = and i32 %xcr, 230
-  %zmm = icmp eq i32 %xz, 230
-  %a4 = and i1 %zmm, %has4
-  %ok4 = and i1 %a4, %ok3
-  %c7 = extractvalue {{i32,i32,i32,i32}} %l7, 2
-  %m5 = and i32 %c7, {leaf7_vnni}
-  %has5 = icmp ne i32 %m5, 0
-  %ok5 = and i1 %ok4, %has5
+  %b7 = extractvalue {words} %l7, 1
+  %c7 = extractvalue {words} %l7, 2
+  %d7 = extractvalue {words} %l7, 3
   %l71 = call {cpuid}(i32 7, i32 1)
-  %a71 = extractvalue {{i32,i32,i32,i32}} %l71, 0
-  %m6 = and i32 %a71, {leaf7_bf16}
-  %has6 = icmp ne i32 %m6, 0
-  %ok6 = and i1 %ok5, %has6
-  %d7 = extractvalue {{i32,i32,i32,i32}} %l7, 3
-  %m7 = and i32 %d7, {leaf7_amx}
-  %has7 = icmp eq i32 %m7, {leaf7_amx}
-  %xt = and i32 %xcr, {3 << 17}
-  %tiles = icmp eq i32 %xt, {3 << 17}
-  %a7 = and i1 %tiles, %has7
-  %ok7 = and i1 %a7, %ok6
-  %n3 = zext i1 %ok3 to i64
-  %n4 = zext i1 %ok4 to i64
-  %n5 = zext i1 %ok5 to i64
-  %n6 = zext i1 %ok6 to i64
-  %n7 = zext i1 %ok7 to i64
-  %n34 = add i64 %n3, %n4
-  %n345 = add i64 %n34, %n5
-  %n67 = add i64 %n6, %n7
-  %n = add i64 %n345, %n67
-  ret i64 %n
+  %a71 = extractvalue {words} %l71, 0
+  %le = call {cpuid}(i32 -2147483647, i32 0)
+  %ce = extractvalue {words} %le, 2
+  {checks}
+  ret i64 {levels}
 none:
   ret i64 0
 }}
