@@ -59,11 +59,13 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def run_kernel(name: str, *args: Any, backend: str, nth: int = 1) -> None:
+def run_kernel(
+    name: str, *args: Any, backend: str, nth: int = 1, threads: Sequence[int] | None = None
+) -> None:
     """Run a kernel on arrays (passed by address), integers, floats and None (null).
 
     A kernel with a barrier runs with nth == 1 only. `status` and `sync` arguments are passed as
-    int64 arrays.
+    int64 arrays. threads: those of `nth` that run, one after the other; by default all.
     """
     words = []
     spans = interpreted.Memory()
@@ -80,7 +82,7 @@ def run_kernel(name: str, *args: Any, backend: str, nth: int = 1) -> None:
         else:
             words.append(int(arg))
     table = np.array(words, np.int64)
-    for ith in range(nth):
+    for ith in range(nth) if threads is None else threads:
         if backend == "native":
             _native(name)(address(table), ith, nth)
         else:

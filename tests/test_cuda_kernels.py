@@ -17,6 +17,7 @@ from tests.cuda_simulator import GPU, GpuEmitter, aligned, new_sync, run_kernel
 from tests.kernels import DirectEmitter, run_lowered
 from tests.recurrent_cases import TINY, Layer, Sizes, draw
 from tests.test_conformance import _constants, assert_agrees, every_case, operator_of
+from tests.test_projection import CASES, Projection
 from tests.test_recurrent import _check_all, assert_close
 
 Emitters = Callable[[str, int], DirectEmitter]
@@ -189,6 +190,16 @@ def test_products(key: str, stored: str) -> None:
     expected = a.astype(np.float64) @ b + init
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-6 * (1 + np.abs(expected).max()))
     assert one.symbol == symbol
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("case", ["one row", "rows in tiles", "both directions", "no rows"])
+def test_projections_of_inputs(case: str, layout: int) -> None:
+    one = Projection(case, layout=layout)
+    args, xw = one.args()
+    made = run_kernel("project", *args)
+    np.testing.assert_allclose(xw, one.expected, rtol=0, atol=1e-5)
+    assert len(made) == CASES[case][-1] * (xw.size > 0)
 
 
 def _widened(packed: Array, stored: str) -> Array:

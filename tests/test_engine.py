@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightrnn.engine.arena import NativeCall
+from lightrnn.engine.arena import Arena, NativeCall
 from lightrnn.engine.executor import TEAM, Executor, team_of
 from lightrnn.engine.interpret import evaluate
 from lightrnn.engine.memory import Buffer, lay_out, rounded
@@ -18,7 +18,7 @@ from lightrnn.engine.prepare import MAX_PLANS, PackedStore, Prepared, prepare
 from lightrnn.engine.team import Team, default_threads
 from lightrnn.errors import DataError, InputError
 from lightrnn.graph import FLOAT32, INT32, INT64, Array, Graph, Node, TensorType
-from lightrnn.native import library
+from lightrnn.native import abi, library
 
 pytestmark = pytest.mark.native
 
@@ -119,10 +119,10 @@ def test_a_thousand_shapes_keep_one_arena_and_few_plans() -> None:
 def test_packed_weights_are_shared_by_plans() -> None:
     ready = prepared(recurrent_graph("LSTM", 16))
     plans = [ready.plan(((t, 1, 16),)) for t in (1, 5, 9)]
-    addresses = {
-        tuple(a for a in plan.instructions[0].args[1:3]) for plan in plans
-    }  # gemm: packed W, bias
-    assert len(addresses) == 1
+    projections = [next(i for i in plan.instructions if i.kernel == "project") for plan in plans]
+    names = [p.name for p in abi.KERNELS["project"].parameters]
+    for name in ("w", "bias"):
+        assert len({i.args[names.index(name)] for i in projections}) == 1
 
 
 def test_outputs_are_the_callers_own() -> None:
@@ -215,12 +215,13 @@ def test_a_stopped_team_starts_again() -> None:
     assert kernels is not None
     team = Team(kernels)
     ready, x = big_case()
-    engine = executor(1)
-    (expected,) = run(engine, ready, x)
-    frame = next(iter(engine._arenas[0].frames.values()))
+    (expected,) = run(executor(1), ready, x)
+    frame = Arena().make_frame(ready.plan((x.shape,)), kernels.addresses)
+    frame.inputs[0][...] = x
     (call,) = frame.steps
     assert isinstance(call, NativeCall)
     for _ in range(2):
+        frame.outputs[0][...] = np.nan
         assert team.try_run(call.args, 2, 10**9)
         np.testing.assert_array_equal(frame.outputs[0], expected)
         workers = list(team._workers)

@@ -10,7 +10,7 @@ from math import prod
 
 from lightrnn.cuda import launch_gemm, launch_recurrent
 from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil, spread
-from lightrnn.cuda.launch_gemm import gemm
+from lightrnn.cuda.launch_gemm import gemm, projections
 from lightrnn.cuda.launch_recurrent import recurrent
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
@@ -160,6 +160,7 @@ _RULES: dict[str, Rule] = {
     "rotate": _by(lambda a, tail: a["rows"] * a["heads"] * (a["size"] - a["half"]), "rotate"),
     "attention": _attention,
     "gemm": lambda a, tail, gpu: gemm(a, gpu),
+    "project": lambda a, tail, gpu: projections(a, gpu),
     "lstm": _recurrent("lstm"),
     "gru": _recurrent("gru"),
     "rnn": _recurrent("rnn"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
+from lightrnn.ops.packing import padded, panel_bytes
 
 _RESIDENT = {"tile_64": 2, "tile_128": 1, "rows_1": 4, "rows_4": 2, "rows_16": 2}
 SYMBOLS = tuple(
@@ -56,3 +57,21 @@ def product(
     m, n, k = shape
     words = (a, b, init, c, 1, m, n, k, *rows, 0, 0, 0, 0, kind, 0)
     return gemm({"batch": 1, "m": m, "n": n, "kind": kind}, gpu, words)
+
+
+def projections(a: Mapping[str, int], gpu: Gpu) -> tuple[Launch, ...]:
+    """The launches of `project`: a product for each direction, or of each row of a batch."""
+    batch, steps, k, width = a["batch"], a["steps"], a["inputs"], a["gates"] * padded(a["hidden"])
+    shape, ld, apart = (batch, steps), (a["x_step"], a["xw_step"]), (a["x_row"], width)
+    if a["x_step"] == batch * a["x_row"]:
+        shape, ld, apart = (1, steps * batch), (a["x_row"], width), (0, 0)
+    sizes = {"batch": shape[0], "m": shape[1], "n": width, "kind": a["kind"]}
+    launches: list[Launch] = []
+    for d in range(a["directions"]):
+        w = a["w"] + d * panel_bytes(width, k, abi.WEIGHTS[a["kind"]])
+        bias = a["bias"] and a["bias"] + d * width * 4
+        places = a["x"] + d * a["x_direction"] * 4, w, bias, a["xw"] + d * a["xw_direction"] * 4
+        steps_apart = apart[0], 0, 0, apart[1]
+        words = (*places, *shape, width, k, ld[0], 0, ld[1], *steps_apart, a["kind"], 0)
+        launches += gemm(sizes, gpu, words)
+    return tuple(launches)

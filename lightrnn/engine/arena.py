@@ -9,9 +9,10 @@ import numpy as np
 from lightrnn.engine.copies import copier, filler
 from lightrnn.engine.dispatch import Calls
 from lightrnn.engine.grip import Grip
+from lightrnn.engine.loans import Borrowed, Lent
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.engine.pace import Pace
-from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan
+from lightrnn.engine.plan import HostStep, NativeStep, Place, Plan, Words
 from lightrnn.graph import Array
 from lightrnn.native.abi import ALIGNMENT, SYNC_WORDS
 from lightrnn.record import Record
@@ -47,7 +48,8 @@ class Frame:
     """A plan in an arena: every address resolved, ready to run.
 
     status: two int64, zero unless a kernel met a bad value in node status[1].
-    fills, copies: what copies an array into each input, and out of each output.
+    fills: what gives each input an array. makes: what is to be done after that, before the run.
+    copies: what gives the array of each output.
     whole: address of the executor's arguments if one native call runs the plan on this thread.
     """
 
@@ -64,12 +66,11 @@ class Frame:
         self._fill(plan, base, start, addresses)
         self.inputs = tuple(_tensor(arena, place) for place in plan.inputs)
         self.outputs = tuple(_tensor(arena, place) for place in plan.outputs)
-        self.fills = tuple(map(filler, self.inputs))
-        self.copies = tuple(map(copier, self.outputs))
         self.steps = tuple(self._step(k, step, arena, start) for k, step in enumerate(plan.steps))
         self.whole = 0
         if plan.whole is not None and plan.whole.work < SHORT:
             self.whole = next(s.args for s in self.steps if isinstance(s, NativeCall))
+        self._lend(plan)
         tail = plan.tail
         self.tail_inputs = () if tail is None else tuple(_maybe(arena, p) for p in tail.inputs)
         self.live = () if tail is None else tuple(_tensor(arena, p) for _, p in tail.live)
@@ -78,7 +79,9 @@ class Frame:
         table = self._table
         args = table + 2 * len(plan.instructions)
         words: list[int] = []
+        self._starts = []
         for k, instruction in enumerate(plan.instructions):
+            self._starts.append(args + len(words))
             self._memory[table + 2 * k] = addresses.get(instruction.kernel, 0)
             self._memory[table + 2 * k + 1] = start + 8 * (args + len(words))
             mine = list(instruction.args)
@@ -94,6 +97,27 @@ class Frame:
             words += mine
         self._memory[args : args + len(words)] = words
         self._calls = args + len(words)
+
+    def _lend(self, plan: Plan) -> None:
+        """Decide how inputs and outputs come and go; short programs copy all outputs."""
+        memory = memoryview(self._memory.data)
+
+        def words(pairs: Words) -> list[int]:
+            return [self._starts[k] + place for k, place in pairs]
+
+        self.fills = tuple(
+            filler(place) if pairs is None else Borrowed(memory, words(pairs), place).fill
+            for place, pairs in zip(self.inputs, plan.input_words, strict=True)
+        )
+        lent = {
+            k: Lent(memory, words(pairs), self.outputs[k])
+            for k, pairs in enumerate(plan.output_words)
+            if pairs is not None and not self.whole
+        }
+        self.makes = tuple(one.make for one in lent.values())
+        self.copies = tuple(
+            lent[k].take if k in lent else copier(place) for k, place in enumerate(self.outputs)
+        )
 
     def _step(
         self, k: int, step: NativeStep | HostStep, arena: Array, start: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from lightrnn.engine.grip import Grip
 from lightrnn.engine.interpret import evaluate_operator
 from lightrnn.engine.memory import Buffer, address, aligned_copy, lay_out, rounded
 from lightrnn.engine.pace import Pace
-from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail
+from lightrnn.engine.plan import HostStep, Instruction, NativeStep, Place, Plan, Tail, Words
 from lightrnn.graph import Array, Node, TensorType
 from lightrnn.graph.check import infer
 from lightrnn.native import abi
@@ -44,6 +45,17 @@ class Call:
 
 _NOTHING = np.empty(0, np.uint8)
 """Stands in a buffer that turned out not to be needed."""
+
+
+LENT = 1 << 15
+"""Bytes of an input or output from which on not to copy it saves more than pointing to it takes."""
+
+
+def _nbytes(kind: TensorType) -> int:
+    nbytes = kind.dtype.itemsize
+    for size in kind.sizes:
+        nbytes *= size
+    return nbytes
 
 
 class Binder:
@@ -271,9 +283,7 @@ class Binder:
         return Operand(name, kind, ref, name in prepared.lasting, stored)
 
     def _allocate(self, name: str, kind: TensorType, first: int = 0) -> None:
-        nbytes = kind.dtype.itemsize
-        for size in kind.sizes:
-            nbytes *= size
+        nbytes = _nbytes(kind)
         self._types[name] = kind
         after = self._after.get(name)
         offset = -1 if after is None else self._carry + after
@@ -320,36 +330,74 @@ class Binder:
                 self._buffers[self._refs[name].base].last = end
         self._end_native()
         carries = split is None and self._carries()
+        calls = self._all_calls()
+        lendable = self._lendable() if split is None else frozenset()
         arena_bytes = lay_out(self._buffers, 2 * self._carry)
-        instructions = self._instructions()
+        inputs, outputs = tuple(prepared.graph.inputs), tuple(prepared.graph.outputs)
         return Plan(
             key=(prepared, *self._shapes),
-            names=tuple(prepared.graph.outputs),
+            names=outputs,
             nodes=tuple(node for node, _ in prepared.nodes),
-            inputs=tuple(self._place(name) for name in prepared.graph.inputs),
-            outputs=()
-            if split is not None
-            else tuple(self._place(n) for n in prepared.graph.outputs),
-            instructions=instructions,
+            inputs=tuple(self._place(name) for name in inputs),
+            outputs=() if split is not None else tuple(self._place(n) for n in outputs),
+            instructions=self._instructions(calls),
             steps=tuple(self._step(step) for step in self._steps),
             arena_bytes=arena_bytes,
             packed_bytes=sum(a.nbytes for a in self._packed.values()),
             tail=None if split is None else self._tail(split, live),
             carry=self._carry if carries else None,
+            input_words=tuple(self._words(calls, n) if n in lendable else None for n in inputs),
+            output_words=tuple(self._words(calls, n) if n in lendable else None for n in outputs),
             alive=tuple(b.array for b in self._buffers if b.array is not None),
         )
 
-    def _instructions(self) -> tuple[Instruction, ...]:
-        """All calls, then those of their branches."""
-        made = [self._instruction(call) for call in self._calls]
-        for call, instruction in zip(self._calls, tuple(made), strict=True):
-            for k, branch in enumerate(call.branches):
-                first = len(made)
-                made += [self._instruction(one, k + 1) for one in branch]
-                instruction.args.extend((first, len(made)))
-        return tuple(made)
+    def _lendable(self) -> frozenset[str]:
+        """Large inputs and outputs that may lie outside the arena; before that is laid out.
 
-    def _instruction(self, call: Call, branch: int = 0) -> Instruction:
+        All that reads and writes them are instructions, of which no other has a name for the same
+        memory. Inputs are float32: what kernels check before they use it must not change meanwhile.
+        """
+        inputs, outputs = self._prepared.graph.inputs, self._prepared.graph.outputs
+        if any(not isinstance(step, NativeStep) for step in self._steps):
+            return frozenset()
+        placed = [n for n in (*inputs, *outputs) if self._type(n).value is None]
+        names = Counter(self._refs[name].base for name in placed)
+        lendable = set()
+        for name in placed:
+            kind, ref = self._type(name), self._refs[name]
+            buffer = self._buffers[ref.base]
+            whole = ref.offset == 0 and _nbytes(kind) == buffer.nbytes >= LENT
+            free = buffer.array is None and buffer.offset < 0 and names[ref.base] == 1
+            if whole and free and (name in outputs or kind.dtype == np.float32):
+                lendable.add(name)
+        return frozenset(lendable)
+
+    def _all_calls(self) -> list[tuple[Call, int]]:
+        """All calls, then those of their branches, each with the number of its branch or 0."""
+        numbered = [(k, b) for call in self._calls for k, b in enumerate(call.branches, 1)]
+        return [*((c, 0) for c in self._calls), *((c, k) for k, b in numbered for c in b)]
+
+    def _words(self, calls: Sequence[tuple[Call, int]], name: str) -> Words:
+        """Where calls point into the memory of a tensor."""
+        base = self._refs[name].base
+        return tuple(
+            (k, place)
+            for k, (call, _) in enumerate(calls)
+            for place, word in enumerate(call.words)
+            if isinstance(word, Ref) and word.base == base
+        )
+
+    def _instructions(self, calls: Sequence[tuple[Call, int]]) -> tuple[Instruction, ...]:
+        """What `_all_calls` are once all has its place."""
+        made = tuple(self._instruction(call, branch) for call, branch in calls)
+        end = len(self._calls)
+        for call, instruction in zip(self._calls, made, strict=False):
+            for branch in call.branches:
+                instruction.args.extend((end, end + len(branch)))
+                end += len(branch)
+        return made
+
+    def _instruction(self, call: Call, branch: int) -> Instruction:
         if not call.kernel:
             return Instruction("", array("q"), (), None, 0, call.node)
         args, places = [], []
@@ -388,8 +436,7 @@ class Binder:
         if buffer.array is None:
             return Place(kind, offset=buffer.offset + ref.offset)
         data = buffer.array.reshape(-1).view(np.uint8)[ref.offset :]
-        nbytes = kind.dtype.itemsize * int(np.prod(kind.sizes, dtype=np.int64))
-        return Place(kind, array=data[:nbytes].view(kind.dtype).reshape(kind.sizes))
+        return Place(kind, array=data[: _nbytes(kind)].view(kind.dtype).reshape(kind.sizes))
 
     def _tail(self, split: int, live: list[str]) -> Tail:
         node, op = self._prepared.nodes[split]

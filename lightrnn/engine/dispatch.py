@@ -70,7 +70,8 @@ def frame_call(
     outputs: how many of the first ones are the caller's, by default all.
     """
     places, names = frame.inputs[:inputs], frame.plan.names[:outputs]
-    large = tuple(map(is_kept, places))
+    pointed = frame.plan.input_words
+    large = tuple(is_kept(place) or words is not None for place, words in zip(places, pointed))  # noqa: B905
     make = _frame_source(large, names, carry is not None)
     targets = [frame.fills[k] if large[k] else place for k, place in enumerate(places)]
     copies = frame.copies[:outputs]

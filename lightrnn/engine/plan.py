@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from lightrnn.engine.grip import Grip
 from lightrnn.engine.pace import Pace
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from array import array
 
     from lightrnn.engine.prepare import Prepared
+
+
+Words: TypeAlias = tuple[tuple[int, int], ...]
+"""Words of instructions: the number of each instruction, and the word's place in its `args`."""
 
 
 class Instruction:
@@ -92,6 +96,8 @@ class Plan(Record, eq=False):
     arena_bytes: memory of a run. packed_bytes: packed weights that the plan reads.
     carry: the bytes at the arena's front that hold the states, those after the run following in
     the same order; None where not all states lie there.
+    input_words, output_words: for each of the inputs and outputs, where instructions point to it;
+    None for one that must lie in the arena.
     """
 
     key: Hashable
@@ -105,6 +111,8 @@ class Plan(Record, eq=False):
     packed_bytes: int
     tail: Tail | None = None
     carry: int | None = None
+    input_words: tuple[Words | None, ...] = ()
+    output_words: tuple[Words | None, ...] = ()
     alive: tuple[Array, ...] = ()
 
     aside: ClassVar[tuple[str, ...]] = ("key", "nodes", "alive")

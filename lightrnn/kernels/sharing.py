@@ -32,11 +32,10 @@ def sharing(batch, units, weights, parts):
 
 
 @inlined
-def my_share(d, directions, batch, units, vectors, weights, ith, nth):
-    """(mode, first row, end row, first unit vector, end, first state vector, end) in direction d.
+def my_part(d, directions, ith, nth):
+    """(part, parts): which part of direction d a thread is, -1 for none, and of how many.
 
-    Threads are dealt to directions first. In the mode UNITS every thread of every direction passes
-    the same barriers, those with an empty share included.
+    Threads are dealt to directions first.
     """
     parts = max(nth // directions, 1)
     part = ith
@@ -44,7 +43,20 @@ def my_share(d, directions, batch, units, vectors, weights, ith, nth):
         group = min(ith // parts, directions - 1)
         part = ith - group * parts
         if d != group:
-            return IDLE, 0, 0, 0, 0, 0, 0
+            part = -1
+    return part, parts
+
+
+@inlined
+def my_share(d, directions, batch, units, vectors, weights, ith, nth):
+    """(mode, first row, end row, first unit vector, end, first state vector, end) in direction d.
+
+    In the mode UNITS every thread of every direction passes the same barriers, those with an empty
+    share included.
+    """
+    part, parts = my_part(d, directions, ith, nth)
+    if part < 0:
+        return IDLE, 0, 0, 0, 0, 0, 0
     mode = sharing(batch, units, weights, parts)
     if mode == UNITS:
         if part >= parts:

@@ -118,7 +118,7 @@ CODE = {"v4bf16": "v4vnni", "v4amx": "v4vnni"}
 BUILT = tuple(level for level in LEVELS if level not in CODE)
 """Levels that kernels are compiled for."""
 
-MODULES = {"v4vnni": ("gemm", "recurrent")}
+MODULES = {"v4vnni": ("gemm", "projection", "recurrent")}
 """Modules whose kernels gain from a level that does not have them all."""
 
 POINTERS = ("f32", "f64", "i64", "i32", "u16", "u8")
@@ -259,6 +259,10 @@ KERNELS = _Kernels(
             "team_work": "team:i64",
             "team_stop": "team:i64",
             "current_core": "core:i64",
+        },
+        "projection": {
+            "project": "kind x:f32 w:f32 bias:f32 xw:f32 room:f32 steps batch inputs hidden size"
+            " gates directions x_step x_row x_direction xw_step xw_direction",
         },
         "recurrent": {
             "lstm": "kind xw:f32 r:f32 p:f32 projection:f32 lengths:i32 h0:f32 c0:f32"

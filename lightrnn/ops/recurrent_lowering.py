@@ -243,11 +243,8 @@ class LayerCalls:
         layer = self._layer
         steps = min(self._chunk, layer.time - start)
         ahead = self._ahead if steps >= 2 * AHEAD else None
-        first = steps if ahead is None else steps_before(steps)
-        for d in range(layer.directions):
-            skipped = steps - first if layer.backward(d) else 0
-            place = self._xw + (d * steps + skipped) * self._step * 4
-            self._project.emit(d, start, first, place)
+        before = steps if ahead is None else steps_before(steps)
+        self._project.emit(start, steps, before, self._xw)
         self._cell.emit(start, steps, ahead)
 
     def emit_states(self) -> None:
@@ -286,22 +283,19 @@ class _Product:
         """For a cell that projects inputs itself."""
         return self._layer.slots.x, self._room, self._weights, self._bias
 
-    def emit(self, d: int, start: int, steps: int, out: Ref) -> None:
-        """out [steps, N, G * Hp] = x·W[d] + bias[d] for the times of one chunk."""
-        layer, emit = self._layer, self._emit
-        first = _first_time(layer, d, start, steps)
-        batch, n, k = layer.batch, layer.width, layer.inputs
-        row = n + self.gap
-        w = self._weights + d * panel_bytes(n, k, self.stored)
-        init = None if self._bias is None else self._bias + d * n * 4
-        x, kind, room = layer.slots.x, self._kind, self._room
-        if layer.layout:  # one product a row, its steps `batch` rows of xw apart
-            source = x.ref + first * k * 4
-            shape = (batch, steps, n, k, k, 0, batch * row, layer.time * k, 0, 0, row, kind, room)
-        else:
-            source = x.ref + first * batch * k * 4
-            shape = (1, steps * batch, n, k, k, 0, row, 0, 0, 0, 0, kind, room)
-        emit.call("gemm", source, w, init, out, *shape, work=steps * batch * n * k)
+    def emit(self, start: int, steps: int, before: int, out: Ref) -> None:
+        """out [D, steps, N, G * Hp] = x·W + bias, for the first `before` steps of a chunk."""
+        layer, batch, k = self._layer, self._layer.batch, self._layer.inputs
+        step = batch * layer.width + self.gap
+        at_step, at_row = (k, layer.time * k) if layer.layout else (batch * k, k)
+        times, places = zip(*_places(layer, start, steps, before), strict=True)
+        self._emit.call(
+            "project", self._kind, layer.slots.x.ref + times[0] * at_step * 4, self._weights,
+            self._bias, out + places[0] * step * 4, self._room, before, batch, k, layer.hidden,
+            layer.size, layer.gates, layer.directions, at_step, at_row,
+            (times[-1] - times[0]) * at_step, step, (places[-1] - places[0]) * step,
+            work=layer.directions * before * batch * layer.width * k,
+        )  # fmt: skip
 
 
 class _Lookup:
@@ -325,21 +319,30 @@ class _Lookup:
         sources = (slots.table, slots.w) if slots.b is None else (slots.table, slots.w, slots.b)
         self._shares = emit.packed(sources, ("lookup", gates, hidden, after), pack)
 
-    def emit(self, d: int, start: int, steps: int, out: Ref) -> None:
-        """out [steps, N, G * Hp] = the rows' shares in direction d for the times of one chunk."""
+    def emit(self, start: int, steps: int, before: int, out: Ref) -> None:
+        """out [D, steps, N, G * Hp] = the rows' shares, for the first `before` steps of a chunk."""
         layer = self._layer
-        count = steps * layer.batch
-        numbers = layer.slots.x.ref + _first_time(layer, d, start, steps) * layer.batch * 4
-        shares = self._shares + d * self._rows * layer.width * 4
-        self._emit.call(
-            "gather_rows", shares, numbers, out, 1, self._rows, count, layer.width * 4, 0,
-            work=count * layer.width,
-        )  # fmt: skip
+        count, row = before * layer.batch, layer.width * 4
+        for d, (time, place) in enumerate(_places(layer, start, steps, before)):
+            self._emit.call(
+                "gather_rows", self._shares + d * self._rows * row,
+                layer.slots.x.ref + time * layer.batch * 4, out + place * layer.batch * row, 1,
+                self._rows, count, row, 0, work=count * layer.width,
+            )  # fmt: skip
 
 
-def _first_time(layer: Layer, d: int, start: int, steps: int) -> int:
-    """The earliest time of a chunk of steps in direction `d`, `start` steps having been done."""
-    return layer.time - start - steps if layer.backward(d) else start
+def _places(layer: Layer, start: int, steps: int, before: int) -> list[tuple[int, int]]:
+    """Where the first `before` of a chunk's steps lie in each direction: the earliest of their
+    times, and its place among all steps of the chunks of [D, steps].
+
+    start: steps that have been done. Going backward, the first steps have the latest times.
+    """
+    forward, backward = (start, 0), (layer.time - start - before, steps - before)
+    return [
+        (time, d * steps + place)
+        for d in range(layer.directions)
+        for time, place in [backward if layer.backward(d) else forward]
+    ]
 
 
 def _input_bias(bias: Array, gates: int, hidden: int, after: int) -> Array:
