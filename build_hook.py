@@ -22,19 +22,22 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
         if self.target_name != "wheel":
             return
         sys.path.insert(0, self.root)
-        library = self._compile()
+        library = self._compile(version == "editable")
         self._compile_for_gpus(os.environ.get("LIGHTRNN_CUDA", ""))
         if library is not None:
             build_data["tag"] = f"py3-none-{_platform_tag()}"
             build_data["pure_python"] = False
 
-    def _compile(self) -> Path | None:
+    def _compile(self, editable: bool) -> Path | None:
+        """editable: whether a library that was built from these very sources will do."""
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
             return None
         from lightrnn.errors import NativeError
         from lightrnn.native import build
         from lightrnn.native.library import PACKAGED
 
+        if editable and _is_current(PACKAGED):
+            return Path(PACKAGED)
         Path(PACKAGED).unlink(missing_ok=True)
         try:
             return build.build(PACKAGED)
@@ -59,6 +62,16 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
             if wanted:
                 raise
             self.app.display_info(f"no GPU kernels in this wheel: {error}")
+
+
+def _is_current(path: str) -> bool:
+    from lightrnn.errors import NativeError
+    from lightrnn.native.library import open_library
+
+    try:
+        return Path(path).exists() and open_library(path) is not None
+    except NativeError:
+        return False
 
 
 def _platform_tag() -> str:
