@@ -14,9 +14,23 @@ from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
 from lightrnn.native.abi import AHEAD, WEIGHTS
 
 _F, _I = POINTERS["f32"], types.int64
-_A, _B, _C, _D, _E = TILES[TARGET]
+_A, _B, _C, _D = TILES[TARGET]
 (_ROWS_A, _PANELS_A), (_ROWS_B, _PANELS_B), (_ROWS_C, _PANELS_C) = _A, _B, _C
-_PANELS_D, _PANELS_E = _D[1], _E[1]
+_PANELS_D = _D[1]
+
+
+def _row_tiles(stored: str, passes: int) -> Callable[..., Any]:
+    """One row by up to _PANELS_D panels: sums of few panels wait for each other, so all at once."""
+    lines = ["def row_tile(panels, a, b, step, k, init, c, tail):"]
+    scope: dict[str, Any] = {}
+    for panels in range(1, _PANELS_D + 1):
+        scope[f"tile_{panels}"] = make_tile(1, panels, stored, passes=passes)
+        lines += [
+            f"    if panels == {panels}:",
+            f"        tile_{panels}(a, 0, b, step, k, init, 0, c, 0, tail)",
+        ]
+    exec(compile("\n".join(lines) + "\n", f"<row tiles {stored}>", "exec"), scope)
+    return inlined(scope["row_tile"])
 
 
 def _make_row(stored: str, *, passes: int = 0) -> Callable[..., Any]:
@@ -24,32 +38,16 @@ def _make_row(stored: str, *, passes: int = 0) -> Callable[..., Any]:
 
     The last of them first if turned. passes: as `make_tile` takes them.
     """
-    wide_tile = make_tile(1, _PANELS_D, stored, passes=passes)
-    half_tile = make_tile(1, _PANELS_E, stored, passes=passes)
-    narrow_tile = make_tile(1, 1, stored, passes=passes)
+    row_tile = _row_tiles(stored, passes)
 
     @inlined
     def row_product(a, b, step, k, init, c, first, last, n, turned):
-        whole = (last - first) // _PANELS_D
-        rest = last - first - whole * _PANELS_D
-        halves = rest // _PANELS_E
-        groups = whole + halves + rest - halves * _PANELS_E
+        groups = (last - first + _PANELS_D - 1) // _PANELS_D
         for g in range(groups):
-            i = groups - 1 - g if turned else g
-            panels, p = _PANELS_D, first + i * _PANELS_D
-            if i >= whole + halves:
-                panels, p = 1, last - groups + i
-            elif i >= whole:
-                panels, p = _PANELS_E, first + whole * _PANELS_D + (i - whole) * _PANELS_E
-            j = p * 16
+            p = first + (groups - 1 - g if turned else g) * _PANELS_D
+            panels, j = min(_PANELS_D, last - p), p * 16
             tail = min(16, n - j - 16 * (panels - 1))
-            right, start, out = at(b, j * step), moved(init, j), at(c, j)
-            if panels == _PANELS_D:
-                wide_tile(a, 0, right, step, k, start, 0, out, 0, tail)
-            elif panels == _PANELS_E:
-                half_tile(a, 0, right, step, k, start, 0, out, 0, tail)
-            else:
-                narrow_tile(a, 0, right, step, k, start, 0, out, 0, tail)
+            row_tile(panels, a, at(b, j * step), step, k, moved(init, j), at(c, j), tail)
 
     return row_product
 
@@ -102,7 +100,7 @@ def make_product(stored: str, left: Any, right: Any, *, passes: int = 0) -> Call
                 narrow_tile(left, lda, b, step, k, start, ldi, out, ldc, tail)
 
     def product(a, lda, b, step, k, init, ldi, c, ldc, m, first, last, n, turned):
-        p = first
+        p = first if m >= _ROWS_A else last
         while p < last:
             panels = min(_PANELS_A, last - p)
             if panels < _PANELS_A:

@@ -7,7 +7,8 @@ from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.simd import at, f32, fma, lanes_sum, load, load_first, null, splat
 from lightrnn.kernels.tiling import TARGET, TILES, make_tile, moved
 
-_WIDE, _HALF = (panels for _, panels in TILES[TARGET][-2:])
+_WIDE = TILES[TARGET][-1][1]
+_HALF = _WIDE // 2
 _wide, _half, _narrow = (make_tile(1, panels, packed=False) for panels in (_WIDE, _HALF, 1))
 
 

@@ -20,10 +20,10 @@ from lightrnn.kernels.threads import address_of
 from lightrnn.native.abi import BYTES_RUN, RUN
 
 TILES = {
-    "v3": ((6, 1), (4, 1), (2, 3), (1, 4), (1, 2)),
-    "v4": ((8, 2), (4, 4), (2, 4), (1, 8), (1, 4)),
+    "v3": ((6, 1), (4, 1), (2, 3), (1, 4)),
+    "v4": ((8, 2), (4, 4), (2, 4), (1, 8)),
 }
-"""Tiles as (rows, panels), largest first; the last two have one row."""
+"""Tiles as (rows, panels), largest first; for one row there are also those of fewer panels."""
 TILES["v4vnni"] = TILES["v4"]
 
 LIMITS = {"int8": 16255, "int16": 4095, "bytes": 127}

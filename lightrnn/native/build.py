@@ -166,6 +166,7 @@ def _numba_module(function: Any, kind: Any, symbol: str) -> Any:
     ]
     if len(inner) != 1:
         raise NativeError(f"{symbol}: found {[f.name for f in inner]} in its LLVM module")
+    inner[0].add_function_attribute("alwaysinline")  # else all arguments are copied to call it
     module.link_in(llvm.parse_assembly(_shim(symbol, inner[0], _llvm_name(kind.return_type))))
     # Numba's modules share names of helpers with one meaning each; keep them apart all the same.
     for value in (*module.functions, *module.global_variables):
@@ -328,6 +329,9 @@ def _emit(module: Any, level: str, exported: list[str]) -> bytes:
         if not value.is_declaration and value.name not in exported:
             value.linkage = "internal"
     passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
     passes.add_global_dead_code_eliminate_pass()
     tuning = llvm.create_pipeline_tuning_options()
     passes.run(module, llvm.create_pass_builder(machine, tuning))
