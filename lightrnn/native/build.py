@@ -145,11 +145,14 @@ def _kernel_module(signature: abi.Signature, symbol: str) -> Any:
     entry = load_entry(signature)
     entry.__globals__[signature.name] = register_jitable(entry.__globals__[signature.name])
     kind = types.void(types.CPointer(types.int64), types.int64, types.int64)
-    return _numba_module(entry, kind, symbol)
+    return _numba_module(entry, kind, symbol, whole=signature.module == "recurrent")
 
 
-def _numba_module(function: Any, kind: Any, symbol: str) -> Any:
-    """LLVM module of a Python function compiled by Numba, callable as `symbol`."""
+def _numba_module(function: Any, kind: Any, symbol: str, *, whole: bool = False) -> Any:
+    """LLVM module of a Python function compiled by Numba, callable as `symbol`.
+
+    whole: whether all that it calls becomes part of it, not only what LLVM finds worth that.
+    """
     import llvmlite.binding as llvm
     from numba import cfunc
 
@@ -166,7 +169,9 @@ def _numba_module(function: Any, kind: Any, symbol: str) -> Any:
     ]
     if len(inner) != 1:
         raise NativeError(f"{symbol}: found {[f.name for f in inner]} in its LLVM module")
-    inner[0].add_function_attribute("alwaysinline")  # else all arguments are copied to call it
+    for f in module.functions if whole else inner:  # calls with many arguments copy them all
+        if not f.is_declaration and f.name.startswith("_Z"):
+            f.add_function_attribute("alwaysinline")
     module.link_in(llvm.parse_assembly(_shim(symbol, inner[0], _llvm_name(kind.return_type))))
     # Numba's modules share names of helpers with one meaning each; keep them apart all the same.
     for value in (*module.functions, *module.global_variables):
