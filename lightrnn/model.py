@@ -122,8 +122,9 @@ class Model:
         """Compute outputs from inputs.
 
         inputs: every input by name, of exactly its dtype (lists and numbers are converted), any
-        strides and alignment. outputs: the names wanted, by default all. graph: by default the
-        first. The arrays returned are the caller's own.
+        strides and alignment; large ones are read where they are, so they must not change before
+        this returns. outputs: the names wanted, by default all. graph: by default the first. The
+        arrays returned are the caller's own.
 
         On a GPU, an input may also be an array there that has DLPack or __cuda_array_interface__;
         the outputs are then `lightrnn.cuda.DeviceArray`. stream: the one to work on, as a handle or

@@ -24,11 +24,13 @@ from lightrnn.ops.packing import (
 )
 from lightrnn.record import Record
 
-_CHUNK_BYTES = 1 << 20
-"""Projected inputs of one chunk of steps: small enough to stay in cache."""
+_CHUNK_BYTES = 1 << 18
+"""Projected inputs of one chunk of steps: small enough to stay in a near cache beside weights."""
+_ROW_CHUNK_BYTES = 1 << 20
+"""The same of a batch of one, which projects all but the first steps of a chunk on the way."""
 _GPU_CHUNK_BYTES = 1 << 30
 """The same on a GPU, where as many steps as possible are one launch."""
-_CHUNK_ROWS = 48
+_CHUNK_ROWS = 128
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
 _CHUNKS, _ROWS = 8, 24
 """Layers side by side: the most chunks of a sequence, and rows of one, or a multiple of those."""
@@ -171,7 +173,9 @@ class Layer(Record):
 
 def lower_layer(emit: Emitter, layer: Layer) -> None:
     """Emit a layer: for each chunk of steps, x·W + bias of all directions, then the cell."""
-    most = _CHUNK_BYTES if emit.target == "cpu" else _GPU_CHUNK_BYTES
+    most = _CHUNK_BYTES if layer.batch > 1 else _ROW_CHUNK_BYTES
+    if emit.target != "cpu":
+        most = _GPU_CHUNK_BYTES
     chunk = max(most // layer.step_bytes, -(-_CHUNK_ROWS // max(layer.batch, 1)), 1)
     calls = LayerCalls(emit, layer, chunk)
     for start in range(0, layer.time, chunk):
