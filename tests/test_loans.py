@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightrnn.engine.arena import SHORT
 from lightrnn.engine.bind import LENT
 from lightrnn.engine.executor import Executor
 from lightrnn.engine.interpret import evaluate
@@ -132,11 +133,14 @@ SHARED = {
 SHARED["a node that NumPy evaluates"].constants["axis"] = np.array(0)  # type: ignore[index]
 
 
+@pytest.mark.parametrize("rows", [64, 2048])
 @pytest.mark.parametrize("case", SHARED)
-def test_tensors_with_several_names(case: str) -> None:
+def test_tensors_with_several_names(case: str, rows: int) -> None:
     graph = SHARED[case]
     ready, engine = prepared(graph), executor(1)
-    x = sequence(64, 512, 1).reshape(64, 512)
+    x = sequence(rows, 512, 1).reshape(rows, 512)
+    whole = ready.plan((x.shape,)).whole
+    assert whole is None or (whole.work >= SHORT) == (rows == 2048), "short ones copy outputs"
     results = []
     for scale in (1, -1):
         expected = evaluate(graph, {"x": scale * x})

@@ -48,7 +48,7 @@ class Frame:
     """A plan in an arena: every address resolved, ready to run.
 
     status: two int64, zero unless a kernel met a bad value in node status[1].
-    fills: what gives each input an array. makes: what is to be done after that, before the run.
+    fills: what gives each input an array. makes: what is done before a run that is not `whole`.
     copies: what gives the array of each output.
     whole: address of the executor's arguments if one native call runs the plan on this thread.
     """

@@ -67,8 +67,6 @@ class Executor:
             frame = self.frame(arena, plan)
             for fill, array in zip(frame.fills, arrays):  # noqa: B905
                 fill(array)
-            for make in frame.makes:
-                make()
             self._execute(frame)
             if plan.tail is not None:
                 return self._run_tail(plan.tail, frame)
@@ -113,8 +111,6 @@ class Executor:
         def call(*arrays: Array) -> Results:
             for fill, array in zip(frame.fills, arrays):  # noqa: B905
                 fill(array)
-            for make in frame.makes:
-                make()
             self._execute(frame)
             carry[0][...] = carry[1]
             return {name: copy() for name, copy in named}
@@ -127,6 +123,8 @@ class Executor:
             if self._short(frame.whole):
                 _raise(frame)
         else:
+            for make in frame.makes:
+                make()
             self._run_steps(frame)
 
     def _run_steps(self, frame: Frame) -> None:

@@ -72,7 +72,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any, nbytes: int) -> Array:
 
 def aligned_copy(array: Array) -> Array:
     """A contiguous copy whose address is a multiple of the alignment."""
-    copy = aligned_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy = aligned_empty(array.shape, array.dtype, array.nbytes)
     copy[...] = array
     return copy
 

@@ -10,11 +10,11 @@ from lightrnn.kernels.gemm import multiply_prepared, prepare, room_of, share, we
 from lightrnn.kernels.intrinsic import inlined
 from lightrnn.kernels.sharing import ROWS, UNITS, my_part, sharing
 from lightrnn.kernels.simd import at
-from lightrnn.kernels.tiling import moved
+from lightrnn.kernels.tiling import TARGET, TILES, moved
 
 _PANELS = 8
 """Panels that stay in a near cache while all groups of rows are multiplied by them."""
-_TILE = 8
+_TILE = TILES[TARGET][0][0]
 """Rows of the largest tile."""
 
 
