@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT
+from tests.emulator.build import build
+from tests.emulator.process import run_python, skip_where_it_cannot_be_built
 
 CODE = """
 from types import SimpleNamespace
@@ -49,21 +46,9 @@ print("done")
 
 
 def test_cuda_core_takes_what_the_device_asks_for(tmp_path: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("no C compiler for the stub of a driver")
+    skip_where_it_cannot_be_built()
     pytest.importorskip("cuda.core", reason="cuda-core is not installed")
-    stub = ["-shared", "-fPIC", "-w", "-o", str(tmp_path / "libcuda.so.1"), "tests/stub_driver.c"]
-    subprocess.run([compiler, *stub, "-ldl"], cwd=ROOT, check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(build(tmp_path, {}, ["-DSAYS"]), CODE)
     first, rest = done.stdout.split("on streams")
     streams, pieces = rest.split("in pieces")
     assert "stub: attribute 8 is " in first  # more shared memory than a kernel has unasked
