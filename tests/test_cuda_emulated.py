@@ -1,4 +1,4 @@
-"""The backend, the real cuda.core and the compiled kernels on an emulated GPU: checks of bench.cuda."""
+"""`bench.cuda`'s checks on an emulated GPU: compiled kernels under the real cuda.core."""
 
 from __future__ import annotations
 
