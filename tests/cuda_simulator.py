@@ -122,7 +122,7 @@ def _argument(kind: str, word: int) -> Any:
         return int(word)
     if kind == "float":
         return simt.as_float(word)
-    name = "i64" if kind in ("tail", "status", "sync") else kind
+    name = "i64" if kind in ("tail", "status", "sync", "table") else kind
     return getattr(simt, name)(word)
 
 

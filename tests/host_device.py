@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from lightrnn.cuda.grid import Launch
 from lightrnn.cuda.interface import Stream, Work
 from lightrnn.cuda.kernels import simt
-from lightrnn.cuda.launch import launch
+from lightrnn.cuda.launch import launch, side_by_side
 from lightrnn.engine.memory import address, aligned_bytes
 from lightrnn.errors import DeviceError, DeviceMemoryError
 from lightrnn.graph import Array
@@ -225,6 +226,11 @@ class HostDevice:
 
         return launch
 
+    def side_by_side(
+        self, kernel: str, layers: Sequence[Sequence[int]], sync: int, table: int
+    ) -> Work | None:
+        return None
+
     def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
         """What runs a kernel. words: its arguments, those from `fixed` on also lying at `tail`."""
         kernels = library.load()
@@ -258,9 +264,26 @@ class HostDevice:
 class SimulatedDevice(HostDevice):
     """A GPU of host memory that runs the GPU's own kernels, as Python."""
 
+    def side_by_side(
+        self, kernel: str, layers: Sequence[Sequence[int]], sync: int, table: int
+    ) -> Work | None:
+        one = side_by_side(kernel, layers, sync, table, GPU)
+        if one is None:
+            return None
+        run = self._running([one], [])
+
+        def start(stream: Any) -> None:
+            self._asked("side_by_side")
+            stream.put(run)
+
+        return start
+
     def program(self, kernel: str, words: list[int], fixed: int, tail: int) -> Callable[[], None]:
-        launches = launch(kernel, words, GPU)
         given = [*words[:fixed], tail] if tail else words
+        return self._running(launch(kernel, words, GPU), given)
+
+    def _running(self, launches: Sequence[Launch], given: Sequence[int]) -> Callable[[], None]:
+        """What simulates launches of an instruction of these words."""
 
         def run() -> None:
             memory = interpreted.Memory()

@@ -46,7 +46,8 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("kind", "count"),
     [
         ("a ", 2), ("out of memory", 1), ("LSTM of", 6), ("GRU of", 2), ("RNN of", 2),
-        ("layer", 100), ("wide layer", 4), ("example names", 1), ("operator", 1200),
+        ("layer", 100), ("stack of 5", 3), ("wide layer", 4), ("example names", 1),
+        ("operator", 1200),
     ],
 )  # fmt: skip
 def test_checks_pass(kind: str, count: int, gpu: Path) -> None:

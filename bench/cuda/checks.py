@@ -30,7 +30,14 @@ WIDE = Sizes((64, 97, 128, 200, 256, 500, 512, 1024), (3, 5, 17), (1, 2, 7, 8, 9
 
 def checks(seed: int) -> list[Check]:
     """All of them by name; what matters most comes first."""
-    return [*_behaviour(), *_narrow(seed), *_layers(seed), *_examples(), *_operators(seed)]
+    return [
+        *_behaviour(),
+        *_narrow(seed),
+        *_stacks(seed),
+        *_layers(seed),
+        *_examples(),
+        *_operators(seed),
+    ]
 
 
 def on_gpu(content: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -145,6 +152,25 @@ def _check_narrow(op: str, dtype: str, batch: int, hidden: int, seed: int) -> No
     found = on_gpu(content, {"x": x})["y"]
     exact = lightrnn.load(dumps(ModelFile(read(content).graphs)))  # the CPU may round x and h, too
     _assert_close(found, exact.run({"x": x})["y"], 1e-5, "y")
+
+
+def _stacks(seed: int) -> Iterator[Check]:
+    """Layers side by side, a chunk of steps behind each other."""
+    for k in range(12):
+        rng = np.random.default_rng(seed + k)
+        op, hidden = str(rng.choice(["LSTM", "GRU", "RNN"])), int(rng.choice(WIDE.hidden))
+        layers, batch, time = (int(rng.choice(n)) for n in ((2, 3, 5), (1, 2, 8), (20, 33, 64)))
+        name = f"stack of {layers} {op}, H {hidden}, {time} steps, batch {batch}"
+        yield name, partial(_check_stack, op, hidden, layers, batch, time, seed + k)
+
+
+def _check_stack(op: str, hidden: int, layers: int, batch: int, time: int, seed: int) -> None:
+    from bench.cuda.models import layer_file
+
+    content = layer_file(op, hidden, seed=seed, layers=layers)
+    x = np.random.default_rng(seed).standard_normal((time, batch, hidden)).astype(np.float32)
+    wanted = lightrnn.load(content).run({"x": x})["y"]
+    _assert_close(on_gpu(content, {"x": x})["y"], wanted, 1e-5, "y")
 
 
 # What is promised beside numbers

@@ -21,16 +21,29 @@ def weights_of(op: str, hidden: int, seed: int = 0) -> dict[str, Array]:
 
 
 @lru_cache(maxsize=4)
-def layer_file(op: str, hidden: int, dtype: str = "float32", seed: int = 0) -> bytes:
+def layer_file(
+    op: str, hidden: int, dtype: str = "float32", seed: int = 0, layers: int = 1
+) -> bytes:
     """x [T, N, hidden] to y [T, 1, N, hidden]; GRU with linear_before_reset, as torch's.
 
-    dtype: how W and R are stored.
+    dtype: how W and R are stored. layers: of a stack, each as wide as the one below.
     """
-    constants = weights_of(op, hidden, seed)
     attrs = {"hidden_size": hidden, **({"linear_before_reset": 1} if op == "GRU" else {})}
-    node = Node(op, ("x", "W", "R", "B"), ("y",), attrs, "layer")
+    constants, kinds = {"one": np.array([1])}, dict[str, str]()
+    nodes, x = list[Node](), "x"
+    for k in range(layers):
+        names = {n: f"{n}{k}" for n in "WRB"}
+        weights = weights_of(op, hidden, seed + k)
+        constants.update({names[n]: a for n, a in weights.items()})
+        if dtype != "float32":
+            kinds |= {names["W"]: dtype, names["R"]: dtype}
+        if k:
+            nodes.append(Node("Squeeze", (x, "one"), (f"x{k}",), {}, f"squeeze {k}"))
+            x = f"x{k}"
+        y = "y" if k == layers - 1 else f"y{k}"
+        nodes.append(Node(op, (x, *names.values()), (y,), attrs, f"layer {k}"))
+        x = y
     inputs = {"x": TensorType(FLOAT32, ("T", "N", hidden))}
     outputs = {"y": TensorType(FLOAT32, ("T", 1, "N", hidden))}
-    graph = Graph(inputs, outputs, (node,), constants)
-    kinds = {} if dtype == "float32" else {"W": dtype, "R": dtype}
+    graph = Graph(inputs, outputs, tuple(nodes), constants)
     return dumps(ModelFile({"main": graph}, encodings=kinds))

@@ -45,14 +45,15 @@ def _cells(timings: Sequence[Mapping[str, Any]], left: int) -> list[str]:
         f"{len(rows)} layers timed{_left(left)}. Times are device events' medians; torch computes"
         " without TF32. The share is that of the time that arithmetic in float32, or reading"
         " weights and input once and writing the result, needs at least.", "",
-        "| layer | H | batch | steps | weights | µs | torch, µs | ratio | share of limit |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| cell | H | layers | batch | steps | weights | µs | torch, µs | ratio | share of limit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for r in rows:
         theirs = "–" if r["torch_us"] is None else f"{r['torch_us']:.1f}"
         ratio = "–" if r["ratio"] is None else f"{r['ratio']:.2f}"
         lines.append(
-            f"| {r['op']} | {r['hidden']} | {r['batch']} | {r['steps']} | {r['dtype']} |"
+            f"| {r['op']} | {r['hidden']} | {r['layers']} | {r['batch']} | {r['steps']} |"
+            f" {r['dtype']} |"
             f" {r['us']:.1f} | {theirs} | {ratio} | {r['share']:.1%} |"
         )
     return [*lines, ""]

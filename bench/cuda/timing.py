@@ -20,34 +20,39 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Cell:
-    """One layer, its input as wide as its state. dtype: of the weights; torch's are all of it."""
+    """Layers one upon the other, the input as wide as their state.
+
+    dtype: of the weights; torch's are all of it.
+    """
 
     op: str
     hidden: int
     batch: int
     steps: int
     dtype: str = "float32"
+    layers: int = 1
 
     def __str__(self) -> str:
-        return f"{self.op} H {self.hidden} N {self.batch} T {self.steps} {self.dtype}"
+        size = f"H {self.hidden} N {self.batch} T {self.steps} {self.dtype}"
+        return f"{self.op} {size}, {self.layers} of it"
 
     @property
     def multiplies(self) -> int:
         """Multiply-adds of a run: input and recurrent products."""
-        return 2 * GATES[self.op] * self.hidden**2 * self.batch * self.steps
+        return 2 * GATES[self.op] * self.hidden**2 * self.batch * self.steps * self.layers
 
     @property
     def nbytes(self) -> int:
         """What a run must move at least: the weights once, x, and y."""
         item = 4 if self.dtype == "float32" else 2
-        return (
-            2 * GATES[self.op] * self.hidden**2 * item + 8 * self.steps * self.batch * self.hidden
-        )
+        weights = 2 * GATES[self.op] * self.hidden**2 * item * self.layers
+        return weights + 8 * self.steps * self.batch * self.hidden
 
 
 def cells() -> list[Cell]:
     """All cells, those that the project promises something of first."""
     promised = [Cell("LSTM", h, n, 512) for n in (1, 32) for h in (256, 512, 1024)]
+    stacks = [Cell(op, h, 1, 512, layers=2) for op in ("LSTM", "GRU") for h in (256, 512)]
     every = [
         Cell(op, h, n, t, dtype)
         for dtype in ("float32", "float16")
@@ -56,7 +61,7 @@ def cells() -> list[Cell]:
         for n in (1, 32, 8, 128)
         for h in (256, 1024, 512, 128, 2048)
     ]
-    return list(dict.fromkeys([*promised, *every]))
+    return list(dict.fromkeys([*promised, *stacks, *every]))
 
 
 def limits() -> dict[str, float]:
@@ -83,7 +88,8 @@ def measure(cell: Cell, rates: dict[str, float]) -> dict[str, Any]:
 def _ours(cell: Cell) -> float:
     from cuda.bindings import driver
 
-    model = lightrnn.load(layer_file(cell.op, cell.hidden, cell.dtype), device="cuda")
+    content = layer_file(cell.op, cell.hidden, cell.dtype, layers=cell.layers)
+    model = lightrnn.load(content, device="cuda")
     executor = model._executor
     assert isinstance(executor, CudaExecutor)
     device: Any = executor.device
@@ -112,7 +118,8 @@ def _torch(cell: Cell) -> float | None:
         return None
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     dtype = getattr(torch, cell.dtype)
-    layer = getattr(torch.nn, cell.op)(cell.hidden, cell.hidden).to("cuda", dtype).eval()
+    layer = getattr(torch.nn, cell.op)(cell.hidden, cell.hidden, cell.layers)
+    layer = layer.to("cuda", dtype).eval()
     x = torch.from_numpy(_input(cell)).to("cuda", dtype)
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 

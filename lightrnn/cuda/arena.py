@@ -111,8 +111,18 @@ class Frame:
         self._addresses = Addresses(plan.alive, constants)
         words = _Words()
         unbound = [self._unbound(i, arena, words) for i in plan.instructions]
+        groups = {
+            k: _Group(instruction, unbound, arena.sync, words)
+            for k, instruction in enumerate(plan.instructions)
+            if instruction.kernel == "side_by_side"
+        }
         memory = words.upload(arena)
-        works = [None if one is None else one.bound(self.device, memory) for one in unbound]
+        works = [
+            groups[k].bound(self.device, memory) if k in groups
+            else None if call is None or instruction.branch
+            else call.bound(self.device, memory)
+            for k, (instruction, call) in enumerate(zip(plan.instructions, unbound, strict=True))
+        ]  # fmt: skip
         self._memories = [*self._addresses.memories.values(), memory]
         for used in self._memories:
             used.used_by(arena.stream)
@@ -141,8 +151,8 @@ class Frame:
     def _unbound(
         self, instruction: Instruction, arena: CudaArena, words: _Words
     ) -> _Unbound | None:
-        """An instruction with its addresses resolved; None for the place of a host step."""
-        if not instruction.kernel:
+        """An instruction with its addresses resolved; None for what is no call of a kernel."""
+        if instruction.kernel in ("", "side_by_side"):
             return None
         args, kinds = list(instruction.args), abi.KERNELS[instruction.kernel].kinds
         places = set(instruction.places)
@@ -210,20 +220,63 @@ class _Unbound(Record):
         return device.calls(self.kernel, self.args, tail)
 
 
+class _Group:
+    """Branches that an instruction runs side by side: all calls but the last of each, then those.
+
+    The last ones are one launch where the GPU has one for them.
+    """
+
+    def __init__(
+        self, instruction: Instruction, calls: Sequence[_Unbound | None], sync: int, words: _Words
+    ) -> None:
+        ends = instruction.args[3:]
+        branches = [calls[a:b] for a, b in zip(ends[::2], ends[1::2], strict=True)]
+        self._before = [call for branch in branches for call in branch[:-1] if call is not None]
+        self._last = [call for branch in branches for call in branch[-1:] if call is not None]
+        self._sync = sync
+        self._table = words.add([])
+        for call in self._last:
+            words.add_call(call)
+
+    def bound(self, device: Device, words: Memory) -> Work:
+        """What launches them, as for a call."""
+        works = [call.bound(device, words) for call in self._before]
+        kernels = {call.kernel for call in self._last}
+        one = None
+        if len(kernels) == 1:
+            layers = [call.args for call in self._last]
+            table = words.address + 8 * self._table
+            one = device.side_by_side(kernels.pop(), layers, self._sync, table)
+        return _all([*works, *([one] if one else [c.bound(device, words) for c in self._last])])
+
+
 class _Words:
-    """The tails of a frame's instructions: int64 in one piece of GPU memory."""
+    """Tails and calls of a frame's instructions: int64 in one piece of GPU memory.
+
+    tails: places of words that are to be addresses of such places.
+    """
 
     def __init__(self) -> None:
         self._words = array("q")
+        self._tails: list[int] = []
 
     def add(self, words: Sequence[int]) -> int:
         """Their place among all words."""
         self._words.extend(words)
         return len(self._words) - len(words)
 
+    def add_call(self, call: _Unbound) -> None:
+        """Add a call's arguments, a tail's address as the last."""
+        fixed = len(abi.KERNELS[call.kernel].kinds) - (call.tail is not None)
+        self._words.extend(call.args[:fixed])
+        if call.tail is not None:
+            self._tails.append(self.add([call.tail]))
+
     def upload(self, arena: CudaArena) -> Memory:
         """All words, on the GPU."""
         memory = arena.device.allocate(8 * max(len(self._words), 1), arena.stream)
+        for k in self._tails:
+            self._words[k] = memory.address + 8 * self._words[k]
         if self._words:
             words = np.array(self._words, np.int64)
             arena.device.upload(memory.address, words, arena.stream)

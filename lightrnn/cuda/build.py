@@ -110,6 +110,7 @@ def make_ptx(symbol: Symbol) -> str:
     kinds = {
         **POINTERS, "int": types.int64, "node": types.int64, "float": types.float64,
         "tail": POINTERS["i64"], "status": POINTERS["i64"], "sync": POINTERS["i64"],
+        "table": POINTERS["i64"],
     }  # fmt: skip
     given = [kinds[kind] for kind in abi.KERNELS[symbol.kernel].kinds]
     given += [types.int64] * len(symbol.extra)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from lightrnn.cuda.arena import as_float
 from lightrnn.cuda.grid import Gpu, Launch
 from lightrnn.cuda.image import find_image
 from lightrnn.cuda.interface import Stream, Work
-from lightrnn.cuda.launch import SYMBOLS, launch
+from lightrnn.cuda.launch import SYMBOLS, launch, side_by_side
 from lightrnn.engine.memory import address
 from lightrnn.errors import DeviceError, DeviceMemoryError
 from lightrnn.graph import Array
@@ -226,11 +226,21 @@ class CudaDevice:
         self.guarded(stream.core.sync)
 
     def calls(self, kernel: str, words: Sequence[int], tail: int) -> Work:
+        return self._starting(launch(kernel, words, self.gpu), words, tail)
+
+    def side_by_side(
+        self, kernel: str, layers: Sequence[Sequence[int]], sync: int, table: int
+    ) -> Work | None:
+        one = side_by_side(kernel, layers, sync, table, self.gpu)
+        return None if one is None else self._starting([one], (), table)
+
+    def _starting(self, launches: Iterable[Launch], words: Sequence[int], tail: int) -> Work:
+        """What starts launches of an instruction of these words."""
         from cuda.core import LaunchConfig
         from cuda.core import launch as start
 
         bound = []
-        for one in launch(kernel, words, self.gpu):
+        for one in launches:
             config = LaunchConfig(
                 grid=one.grid,
                 block=one.block,

@@ -80,6 +80,15 @@ class Device(Protocol):
         are a tail.
         """
 
+    def side_by_side(
+        self, kernel: str, layers: Sequence[Sequence[int]], sync: int, table: int
+    ) -> Work | None:
+        """What launches one call of a recurrent kernel for each of several layers, all at once.
+
+        layers: the words of each. table: the address of the same, tails as addresses, one layer's
+        after the other's. None where one launch cannot do them.
+        """
+
     def capture(self, record: Work) -> Work:
         """What replays all that `record` puts on the stream that it is given, as one launch."""
 

@@ -11,9 +11,11 @@ from math import prod
 from lightrnn.cuda import launch_gemm, launch_recurrent
 from lightrnn.cuda.grid import Gpu, Launch, Symbol, ceil, spread
 from lightrnn.cuda.launch_gemm import gemm, projections
+from lightrnn.cuda.launch_persistent import GATES, abreast
 from lightrnn.cuda.launch_recurrent import recurrent
 from lightrnn.errors import NativeError
 from lightrnn.native import abi
+from lightrnn.record import replace
 
 
 def _symbols() -> dict[str, Symbol]:
@@ -65,6 +67,22 @@ def launch(name: str, args: Words, gpu: Gpu) -> tuple[Launch, ...]:
     tail = next((k for k, p in enumerate(parameters) if p.kind == "tail"), len(parameters))
     given = {p.name: int(args[k]) for k, p in enumerate(parameters[:tail])}
     return rule(given, args[tail:], gpu)
+
+
+def side_by_side(
+    name: str, layers: Sequence[Words], sync: int, table: int, gpu: Gpu
+) -> Launch | None:
+    """The launch of one recurrent instruction of each of several layers; None where none does it.
+
+    name: of the instructions. layers: the words of each. table: the address of the same, tails as
+    addresses, one layer's after the other's.
+    """
+    if name not in GATES:
+        return None
+    parameters = abi.KERNELS[name].parameters
+    given = [{p.name: int(w) for p, w in zip(parameters, one, strict=False)} for one in layers]
+    one = abreast(name, given, gpu)
+    return one and replace(one, words=(0, sync, len(layers), table))
 
 
 def is_supported(name: str) -> bool:

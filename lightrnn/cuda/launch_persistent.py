@@ -5,7 +5,7 @@ Times are estimates in clocks of one multiprocessor, to choose between splits, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lightrnn.cuda.grid import COUNTERS, SYNC_BYTES, TAGGED, TILES, Gpu, Launch, Symbol, ceil
 from lightrnn.record import Record
@@ -14,11 +14,19 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FORMS = {1: (1, 1), 8: (8, 1), 32: (8, 4)}
 """Rows of a tile: how many of them a thread multiplies, and how many threads share them."""
 EXTRA = ("units", "groups", "fold", "direction")
+ABREAST = ("units", "groups", "fold", "most")
+"""The same for several layers, whose own words are the ranges of `side_by_side`, one after the
+other; most: the steps of the one that has most."""
+ABREAST_FORMS = (1, 8)
 _THREADS = 256
 SYMBOLS = tuple(
     Symbol(f"{cell}_{rows}", "persistent", cell, EXTRA, threads=_THREADS, hot=True)
     for cell in GATES
     for rows in FORMS
+) + tuple(
+    Symbol(f"{cell}_{rows}_abreast", "persistent", "side_by_side", ABREAST, _THREADS, hot=True)
+    for cell in GATES
+    for rows in ABREAST_FORMS
 )
 _FEWEST_STEPS = 3
 """Steps from which on keeping the weights pays for loading them."""
@@ -71,15 +79,39 @@ def _launch(cell: str, split: Split, a: Mapping[str, int], together: int, d: int
     return Launch(symbol, grid, split.threads, split.shared, cooperative=waits, extra=extra)
 
 
-def best_split(cell: str, a: Mapping[str, int], gpu: Gpu, together: int) -> Split | None:
+def abreast(cell: str, layers: Sequence[Mapping[str, int]], gpu: Gpu) -> Launch | None:
+    """The launch of chunks of several layers, of one direction each; None where they do not fit.
+
+    layers: their arguments by name.
+    """
+    first, most = layers[0], max(a["steps"] for a in layers)
+    sizes = ("batch", "hidden", "directions")
+    if any(a[name] != first[name] for a in layers for name in sizes) or first["directions"] != 1:
+        return None
+    if not all(a["steps"] for a in layers):
+        return None
+    together = {**first, "steps": most, "directions": len(layers)}
+    split = best_split(cell, together, gpu, len(layers), ABREAST_FORMS)
+    if split is None or any(a.get("projection") or not a.get("after", 1) for a in layers):
+        return None
+    grid, extra = len(layers) * split.slices * split.groups, (split.units, split.groups, split.fold)
+    return Launch(
+        f"{cell}_{split.rows}_abreast", grid, split.threads, split.shared, cooperative=True,
+        extra=(*extra, most),
+    )  # fmt: skip
+
+
+def best_split(
+    cell: str, a: Mapping[str, int], gpu: Gpu, together: int, forms: Iterable[int] = FORMS
+) -> Split | None:
     """The split of a layer that takes the least time; None where none fits or would gain.
 
-    together: directions that run at once.
+    together: directions, or layers, that run at once.
     """
     if a.get("projection") or not a.get("after", 1):
         return None
     few = a["steps"] < _FEWEST_STEPS
-    forms = [rows for rows in FORMS if not (few and rows > 1)]
+    forms = [rows for rows in forms if not (few and rows > 1)]
     splits = [s for rows in forms for s in _splits(cell, rows, a, gpu, together)]
     if few:
         splits = [s for s in splits if s.groups * _MOST_TURNS >= a["batch"]]

@@ -139,20 +139,21 @@ class Binder:
         calls.append(Call(kernel, tuple(words), work, self._node))
 
     def layer(self, layer: Layer) -> None:
-        from lightrnn.ops.recurrent_lowering import reads_alone
+        from lightrnn.ops.recurrent_stack import GPU_LAYERS, reads_alone
 
         below = [one for one, _, _ in self._layers]
-        if below and not (len(below) < self._prepared.threads and reads_alone(layer, below)):
+        most = self._prepared.threads if self.target == "cpu" else GPU_LAYERS
+        if below and not (len(below) < most and reads_alone(layer, below)):
             self._emit_layers()
         self._layers.append((layer, self._node, self._node_number))
-        if self.target != "cpu" or self._prepared.threads == 1:
+        if most == 1:
             self._emit_layers()
 
     def _emit_layers(self) -> None:
         """Emit the layers that wait for others to join them; before any other call."""
         if not self._layers:
             return
-        from lightrnn.ops.recurrent_lowering import lower_layers
+        from lightrnn.ops.recurrent_stack import lower_layers
 
         layers, self._layers = self._layers, []
         node = self._node, self._node_number

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,14 +31,6 @@ _GPU_CHUNK_BYTES = 1 << 30
 """The same on a GPU, where as many steps as possible are one launch."""
 _CHUNK_ROWS = 128
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
-_CHUNKS, _ROWS = 8, 24
-"""Layers side by side: the most chunks of a sequence, and rows of one, or a multiple of those."""
-_ENOUGH_ROWS = 8
-"""Rows of a batch that threads share out in one layer, without waiting for each other."""
-_MOST_PRODUCTS = 1 << 17
-"""Multiply-adds by R of a step above which threads do better to share out a layer's units."""
-
-
 _LEAST_READ, _MOST_READ = 112 << 10, 10 << 20
 """Bytes of W and R between which inputs are projected ahead: they stay in a cache, but not in the
 nearest."""
@@ -182,51 +173,6 @@ def lower_layer(emit: Emitter, layer: Layer) -> None:
         calls.emit(start)
     if layer.time == 0:
         calls.emit_states()
-
-
-def reads_alone(layer: Layer, below: Sequence[Layer]) -> bool:
-    """Whether a layer needs nothing of those below but Y of the last, each step before its own."""
-    x, y, slots = layer.slots.x, below[-1].slots.y, layer.slots
-    if y is None or x.ref != y.ref or layer.slots.table is not None:
-        return False
-    if any(one.directions > 1 or one.reverse or one.layout for one in (layer, below[-1])):
-        return False
-    made = {o.ref.base for one in below for o in one.slots.outputs if o is not None}
-    given = {o.ref.base for o in (slots.lengths, slots.h0, slots.c0) if o is not None}
-    time, _, batch, size = y.shape
-    return x.shape == (time, batch, size) and made.isdisjoint(given)
-
-
-def lower_layers(emit: Emitter, layers: Sequence[Layer], enter: Callable[[int], None]) -> None:
-    """Emit layers of which each `reads_alone` those below: side by side, if threads gain by that.
-
-    A layer is then a chunk of steps behind the one below. enter: called with a layer's number
-    before its calls.
-    """
-    time, batch = layers[0].time, max(layers[0].batch, 1)
-    least = -(-_ROWS // batch)
-    products = max(batch * layer.width * layer.size for layer in layers)
-    if len(layers) < 2 or batch >= _ENOUGH_ROWS or products > _MOST_PRODUCTS or time < 3 * least:
-        for k, layer in enumerate(layers):
-            enter(k)
-            lower_layer(emit, layer)
-        return
-    chunk = -(-time // (_CHUNKS * least)) * least
-    chunks = -(-time // chunk)
-    calls = [LayerCalls(emit, layer, chunk) for layer in layers]
-
-    def emit_chunk(k: int, start: int) -> None:
-        enter(k)
-        calls[k].emit(start)
-
-    for wave in range(chunks + len(layers) - 1):
-        emit.side_by_side(
-            [
-                partial(emit_chunk, k, (wave - k) * chunk)
-                for k in range(len(layers))
-                if 0 <= wave - k < chunks
-            ]
-        )
 
 
 class LayerCalls:

@@ -145,6 +145,8 @@ class _Kernel:
 
     def _instruction(self, words: Sequence[str], args: Sequence[str], line: int) -> str:
         op, *more = words
+        if op in ("ret", "trap"):
+            return "return DONE;" if op == "ret" else f'fail(t, {line}, "a trap");'
         special: dict[str, Callable[[list[str], Sequence[str], int], str]] = {
             "ld": self._load, "st": self._write, "setp": self._compare, "cvt": self._convert,
             "cvta": self._same, "red": self._atomic, "atom": self._atomic, "cp": self._copy,
@@ -154,8 +156,6 @@ class _Kernel:
             return special[op](more, args, line)
         if op == "bra":
             return f"goto {args[0].lstrip('$')};"
-        if op == "ret":
-            return "return DONE;"
         if op == "bar":
             return self._wait("AT_BARRIER")
         kind = more[-1]

@@ -13,17 +13,22 @@ steps. A single row's elements are words with a tag that says of which step they
 reader needs no other sign; the tags of launches follow one another. Rows in tiles are floats
 [size, rows], and a counter for each direction and tile says how many blocks have handed theirs on;
 the last block to leave sets the counters to 0.
+
+A kernel `*_abreast` does chunks of several layers, each with blocks, states and counters of its
+own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from lightrnn.cuda import grid
 from lightrnn.cuda.kernels import activation, cells, exchange, simt
 from lightrnn.cuda.kernels.gemm import made
-from lightrnn.cuda.launch_persistent import EXTRA, FORMS, GATES
+from lightrnn.cuda.launch_persistent import ABREAST, ABREAST_FORMS, EXTRA, FORMS, GATES
+from lightrnn.native import abi
 
 UNROLL = 8
 """Steps of k, or partial sums, whose loads are issued together."""
@@ -41,6 +46,38 @@ _PARAMETERS = {
 }
 
 
+_RARE = {"h0", "c0", "h", "c", "y_h", "y_c", "h_row", "h_direction", "c_row", "c_direction"}
+"""Arguments that are needed before the first step and after the last: many, for registers."""
+_READ = {"int": "{}", "node": "{}", "float": "as_float({})", "tail": "i64({})", "status": "i64({})"}
+
+
+def _read_layer(cell: str) -> list[str]:
+    """All but rare arguments of the layer that the block is of, from its words; e is its number."""
+    parameters = abi.KERNELS[cell].parameters
+    number = {p.name: k for k, p in enumerate(parameters)}
+    return [
+        f"hidden, batch = ranges[{number['hidden']}], ranges[{number['batch']}]",
+        "strip = quotient(block(), quotient(hidden + units - 1, units))",
+        "e, d = quotient(strip, groups), 0",
+        f"row = at(ranges, e * {len(parameters)})",
+        *_read(cell, number.keys() - _RARE - {"sync"}),
+    ]
+
+
+def _read(cell: str, names: AbstractSet[str]) -> list[str]:
+    """Arguments of a layer from its words."""
+    return [
+        f"{p.name} = {_READ.get(p.kind, p.kind + '({})').format(f'row[{k}]')}"
+        for k, p in enumerate(abi.KERNELS[cell].parameters)
+        if p.name in names
+    ]
+
+
+_OWN = ["strip = quotient(block(), quotient(hidden + units - 1, units))",
+        "d = direction + quotient(strip, groups)", "e = d"]  # fmt: skip
+"""The same of a launch for one layer; e, where it exchanges states, is its direction."""
+
+
 def _head(cell: str, rows: int) -> list[str]:
     """What the block owns, and where things lie in its shared memory."""
     each, share = FORMS[rows]
@@ -50,8 +87,6 @@ def _head(cell: str, rows: int) -> list[str]:
         f"quads, limit, width = {quads}, single(clip), padded(hidden)",
         "slices = quotient(hidden + units - 1, units)",
         f"tiles = quotient(batch + {rows - 1}, {rows})",
-        "strip = quotient(block(), slices)",
-        "d = direction + quotient(strip, groups)",
         "group = strip - quotient(strip, groups) * groups",
         "first = (block() - strip * slices) * units",
         f"part = quotient(thread(), quads * {share})",
@@ -95,7 +130,7 @@ def _items(rows: int, body: list[str]) -> list[str]:
 
 def _hand_on(rows: int) -> list[str]:
     """Give `new`, the state of an item, to the other blocks."""
-    place = "((d * tiles + tile) * 2 + (number & 1))"
+    place = "((e * tiles + tile) * 2 + (number & 1))"
     if rows == 1:
         tag = "(epoch + number) & 0xFFFFFFFF"
         return [f"put_tagged(sync, TAGGED + {place} * even + u, new, {tag})"]
@@ -115,11 +150,11 @@ def _say(rows: int) -> list[str]:
     return [
         "barrier()",
         "if thread() == 0:",
-        "    count_up(sync, COUNTERS + 16 * (d * tiles + tile), 1)",
+        "    count_up(sync, COUNTERS + 16 * (e * tiles + tile), 1)",
     ]
 
 
-def _begin(cell: str, rows: int) -> list[str]:
+def _begin(cell: str, rows: int, rare: list[str]) -> list[str]:
     """The states before the first step; tiles are handed on, unless they are all zeros."""
     body = [
         "new = old_state(h, h0, start, batch, hidden, d, n, u, h_row, h_direction)",
@@ -132,10 +167,10 @@ def _begin(cell: str, rows: int) -> list[str]:
         ]
     rested = "rested, number = start == 0 and null(h0), 1"
     if rows == 1:
-        return [rested, *_tiles(_items(rows, body)), "number = 0"]
+        return [*rare, rested, *_tiles(_items(rows, body)), "number = 0"]
     body += ["if not rested:", *(f"    {b}" for b in _hand_on(rows))]
     said = ["if not rested:", *(f"    {b}" for b in _say(rows))]
-    return [rested, *_tiles([*_items(rows, body), *said]), "if rested:", "    number = 0"]
+    return [*rare, rested, *_tiles([*_items(rows, body), *said]), "if rested:", "    number = 0"]
 
 
 def _fetch(cell: str, rows: int) -> list[str]:
@@ -150,12 +185,13 @@ def _fetch(cell: str, rows: int) -> list[str]:
     )
 
 
-def _wait(rows: int) -> list[str]:
-    place = "((d * tiles + tile) * 2 + (number & 1))"
+def _wait(rows: int, rare: list[str]) -> list[str]:
+    place = "((e * tiles + tile) * 2 + (number & 1))"
     if rows == 1:
         tag = "(epoch + number) & 0xFFFFFFFF"
         return [
             "if s == start:",
+            *(f"    {line}" for line in rare),
             "    stage_state(",
             "        h, h0, s, batch, hidden, d, tile, h_row, h_direction, stage",
             "    )",
@@ -163,7 +199,7 @@ def _wait(rows: int) -> list[str]:
             f"    wait_tagged(sync, TAGGED + {place} * even, {tag}, hidden, stage)",
         ]
     return [
-        "wait_counter(sync, COUNTERS + 16 * (d * tiles + tile), slices * number)",
+        "wait_counter(sync, COUNTERS + 16 * (e * tiles + tile), slices * number)",
         f"old = at(states, {place} * hidden * {rows} + row0)",
     ]
 
@@ -242,7 +278,7 @@ def _total(cell: str, rows: int) -> list[str]:
     return [*lines, *(f"    g{j} += s0_{j}" for j in range(width)), "    k += 1"]
 
 
-def _finish(cell: str, rows: int) -> list[str]:
+def _finish(cell: str, rows: int, rare: list[str]) -> list[str]:
     """One step of an item: new, from its gates."""
     unit = {
         "lstm": [
@@ -270,6 +306,7 @@ def _finish(cell: str, rows: int) -> list[str]:
         ],
     }[cell]
     last = [
+        *rare,
         "h[state_place(s + 1, batch, hidden, d, n, u)] = new",
         *(["c[(d * batch + n) * width + u] = cell"] if cell == "lstm" else []),
         "if s + 1 == total and not null(y_h):",
@@ -296,42 +333,49 @@ def _finish(cell: str, rows: int) -> list[str]:
     )
 
 
-def _step(cell: str, rows: int) -> list[str]:
+def _step(cell: str, rows: int, rare: list[str]) -> list[str]:
     each, _ = FORMS[rows]
     names = [f"a{n}_{j}" for n in range(each) for j in range(4)]
     return [
         *_fetch(cell, rows),
         *(f"{name} = single(0.0)" for name in names),
         "if s > start or not rested:",
-        *(f"    {line}" for line in (*_wait(rows), *_multiply(rows))),
+        *(f"    {line}" for line in (*_wait(rows, rare), *_multiply(rows))),
         *_add_up(rows),
         "fetched()",
         "barrier()",
         "number += 1",
-        *_finish(cell, rows),
+        *_finish(cell, rows, rare),
         *_say(rows),
         "number -= 1",
     ]
 
 
-def _make(cell: str, rows: int) -> Callable[..., Any]:
-    """The kernel of a cell for tiles of `rows` rows."""
-    lines = [f"def {cell}_{rows}({_PARAMETERS[cell]}, {', '.join(EXTRA)}):"]
+def _make(cell: str, rows: int, abreast: bool = False) -> Callable[..., Any]:
+    """The kernel of a cell for tiles of `rows` rows; abreast: of chunks of several layers."""
+    name = f"{cell}_{rows}{'_abreast' * abreast}"
+    rare = _read(cell, _RARE) if abreast else []
+    given = "table, sync, branches, ranges" if abreast else _PARAMETERS[cell]
+    lines = [f"def {name}({given}, {', '.join(ABREAST if abreast else EXTRA)}):"]
     body = [
+        *(_read_layer(cell) if abreast else _OWN),
         *_head(cell, rows),
-        *_begin(cell, rows),
+        *_begin(cell, rows, rare),
         "s = start",
         "while s < start + steps:",
         "    t = time_of(s, total, reverse, d)",
-        *(f"    {line}" for line in _tiles(_step(cell, rows))),
+        *(f"    {line}" for line in _tiles(_step(cell, rows, rare))),
         "    number += 1",
         "    s += 1",
-        "leave(sync, blocks(), steps, directions * tiles)",
+        f"leave(sync, blocks(), {'most, branches' if abreast else 'steps, directions'} * tiles)",
     ]
     scope = {**vars(simt), **vars(activation), **vars(cells), **vars(grid), **vars(exchange)}
-    return made(f"{cell}_{rows}", [*lines, *(f"    {line}" for line in body)], scope, __name__)
+    return made(name, [*lines, *(f"    {line}" for line in body)], scope, __name__)
 
 
 lstm_1, lstm_8, lstm_32 = (_make("lstm", rows) for rows in FORMS)
 gru_1, gru_8, gru_32 = (_make("gru", rows) for rows in FORMS)
 rnn_1, rnn_8, rnn_32 = (_make("rnn", rows) for rows in FORMS)
+lstm_1_abreast, lstm_8_abreast = (_make("lstm", rows, True) for rows in ABREAST_FORMS)
+gru_1_abreast, gru_8_abreast = (_make("gru", rows, True) for rows in ABREAST_FORMS)
+rnn_1_abreast, rnn_8_abreast = (_make("rnn", rows, True) for rows in ABREAST_FORMS)
