@@ -25,8 +25,9 @@ The cubins need a driver for CUDA 13 (580 or newer).
 An instruction of a plan is one launch of the kernel of its name, or those that
 `lightrnn/cuda/launch.py` chooses: products of few rows or in tiles of 64 or 128, recurrent layers
 step by step (`*_cell` after a product) or a whole sequence at once (`lstm_1`, `lstm_8`, `lstm_32`:
-the rows of a tile); `*_abreast` do chunks of several layers one upon the other. Without a GPU kernels
-run as Python in `tests/cuda_simulator.py`, and compiled, from their PTX, in `tests/emulator`.
+the rows of a tile); `*_abreast` do chunks of several layers one upon the other. Without a GPU
+kernels run as Python in `tests/cuda_simulator.py`, and compiled, from their PTX, in
+`tests/emulator`.
 
 ## What they use
 
