@@ -21,7 +21,8 @@ from lightrnn.engine.interpret import evaluate, evaluate_operator
 from lightrnn.engine.native_calls import binder, keeping_gil, releasing_gil
 from lightrnn.engine.plan import Plan, Tail
 from lightrnn.engine.prepare import Prepared
-from lightrnn.engine.team import Team
+from lightrnn.engine.switching import restore, shorten
+from lightrnn.engine.team import Team, available_cores
 from lightrnn.errors import DataError
 from lightrnn.graph import Array, Node
 from lightrnn.native.library import Library
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 TEAM = 5_000_000
 """Work of a program that is worth waking the team for: some 300 µs."""
 
-HOLD = 64_000_000
-"""Work of a program that may keep the GIL beside a busy Python thread: some 2 ms."""
+HOLD = 10_000_000
+"""Work of a program that may keep the GIL beside a busy Python thread: some 0.3 ms."""
+
+BRISK = 2_000_000_000
+"""Work of a program to which it matters how soon it gets the GIL back: some 60 ms."""
 
 
 @cache
@@ -52,6 +56,8 @@ class Executor:
     def __init__(self, library: Library, threads: int) -> None:
         self._library = library
         self._threads = threads
+        self._beside = threads if threads < available_cores() else 1
+        """Threads of a run beside a Python thread that computes: it takes a core."""
         self._short = keeping_gil(library)
         self._long = releasing_gil(library)
         self._bound = binder(library)
@@ -149,24 +155,30 @@ class Executor:
 
     def _run_long(self, call: NativeCall) -> None:
         start = perf_counter()
-        if call.grip.keeps:
-            self._short(call.args)
-            call.grip.kept(perf_counter() - start)
-            return
-        if self._threads == 1 or call.work < TEAM:
-            self._long(call.args)
-            if call.work < HOLD:
+        if not call.grip.waits:
+            self._release(call, start, self._threads)
+            if call.work < BRISK:
                 call.grip.released(perf_counter() - start)
             return
-        team = call.pace.team and team_of(self._library).try_run(
-            call.args, self._threads, call.work
-        )
+        if call.work < HOLD:
+            self._short(call.args)
+        else:
+            shorten()
+            try:
+                self._release(call, start, self._beside)
+            finally:
+                restore()
+        call.grip.spared(perf_counter() - start)
+
+    def _release(self, call: NativeCall, start: float, threads: int) -> None:
+        """Run a call that gives up the GIL, on a team of threads if its pace says so."""
+        if threads == 1 or call.work < TEAM:
+            self._long(call.args)
+            return
+        team = call.pace.team and team_of(self._library).try_run(call.args, threads, call.work)
         if not team:
             self._long(call.args)
-        seconds = perf_counter() - start
-        call.pace.record(team, seconds)
-        if call.work < HOLD:
-            call.grip.released(seconds)
+        call.pace.record(team, perf_counter() - start)
 
     def _run_tail(self, tail: Tail, frame: Frame) -> list[Array]:
         values = evaluate_step(self._run_body, tail.node, tail.operator, frame.tail_inputs)

@@ -29,6 +29,11 @@ def default_threads() -> int:
         if not given.isdecimal() or int(given) < 1:
             raise InputError(f"LIGHTRNN_THREADS is {given!r}, expected a positive number")
         return int(given)
+    return available_cores()
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, _quota()))
 
