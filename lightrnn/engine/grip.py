@@ -18,11 +18,11 @@ _SPARED = 64
 class Grip:
     """What is known of one program. Threads may share it: a lost update is a lost sample."""
 
-    __slots__ = ("_left", "_own", "_waited", "waits")
+    __slots__ = ("_last", "_left", "_own", "_waited", "waits")
 
     def __init__(self) -> None:
         self._waited = self._left = 0
-        self._own = 0.0
+        self._own = self._last = 0.0
         """Seconds of the quickest run that was spared the wait, 0 while there was none."""
         self.waits = False
         """Whether the next run should be spared it."""
@@ -30,12 +30,16 @@ class Grip:
     def released(self, seconds: float) -> None:
         """Take note of a run that gave up the GIL just so."""
         self._waited = self._waited + 1 if seconds > self._own + WAIT else 0
+        self._last = seconds
         if self._waited >= _WAITS:
             self.waits, self._left = True, _SPARED
 
     def spared(self, seconds: float) -> None:
-        """Take note of a run that did not. One that does decides after the last of them."""
+        """Take note of a run that did not. One that does decides after the last of them.
+
+        The last it is, too, if nothing was won: long programs are slow without any wait.
+        """
         self._own = min(self._own or seconds, seconds)
         self._left -= 1
-        if self._left <= 0:
+        if self._left <= 0 or seconds > self._last - WAIT:
             self.waits, self._waited = False, _WAITS - 1
