@@ -37,8 +37,8 @@ TEAM = 5_000_000
 HOLD = 10_000_000
 """Work of a program that may keep the GIL beside a busy Python thread: some 0.3 ms."""
 
-BRISK = 2_000_000_000
-"""Work of a program to which it matters how soon it gets the GIL back: some 60 ms."""
+BRISK = 200_000_000
+"""Work of a program to which it matters how soon it gets the GIL back: some 6 ms."""
 
 
 @cache
