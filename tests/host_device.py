@@ -12,12 +12,14 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
+from lightrnn.cuda import device as cuda_device
 from lightrnn.cuda.grid import Launch
 from lightrnn.cuda.interface import Stream, Work
 from lightrnn.cuda.kernels import simt
@@ -259,6 +261,13 @@ class HostDevice:
                 stream.put(work)
 
         return replay
+
+
+def in_place(made: HostDevice, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
+    """For a fixture: the GPU that models find; its streams are done at the end."""
+    monkeypatch.setattr(cuda_device, "open_device", lambda index: made)
+    yield made
+    made.settle()
 
 
 class SimulatedDevice(HostDevice):

@@ -22,7 +22,7 @@ from lightrnn.format import ModelFile, dumps
 from lightrnn.graph import Array, Graph
 from tests import control_models, streams
 from tests.cuda_graphs import Interface, lookup, nonzero, nonzero_free, stepping
-from tests.host_device import HostDevice, SimulatedDevice
+from tests.host_device import HostDevice, SimulatedDevice, in_place
 from tests.test_engine import recurrent_graph, sequence
 
 pytestmark = pytest.mark.native
@@ -30,10 +30,7 @@ pytestmark = pytest.mark.native
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
-    made = HostDevice()
-    monkeypatch.setattr(device, "open_device", lambda index: made)
-    yield made
-    made.settle()
+    yield from in_place(HostDevice(), monkeypatch)
 
 
 def pair(graph: Graph) -> tuple[lightrnn.Model, lightrnn.Model]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import lightrnn
-from lightrnn.cuda import device
 from lightrnn.cuda.grid import Gpu
 from lightrnn.cuda.launch import side_by_side
 from lightrnn.engine.interpret import evaluate
@@ -17,7 +16,7 @@ from lightrnn.engine.prepare import PackedStore, prepare
 from lightrnn.errors import DataError
 from lightrnn.format import ModelFile, dumps
 from lightrnn.native import abi
-from tests.host_device import HostDevice, SimulatedDevice
+from tests.host_device import HostDevice, SimulatedDevice, in_place
 from tests.test_stack import Stacked, drawn
 
 pytestmark = pytest.mark.native
@@ -28,10 +27,7 @@ CHIPS = (Gpu(multiprocessors=132, shared_per_block=227 * 1024),
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
-    made = SimulatedDevice()
-    monkeypatch.setattr(device, "open_device", lambda index: made)
-    yield made
-    made.settle()
+    yield from in_place(SimulatedDevice(), monkeypatch)
 
 
 def stack(

@@ -51,14 +51,6 @@ KERNELS = {
 	ld.shared.u32 	%r7, [%rd8];
 	st.global.u32 	[%rd4], %r7;
 """,
-    "unmet": """
-	st.shared.u32 	[%rd7], %r4;
-	xor.b32 	%r6, %r5, 28;
-	cvt.u64.u32 	%rd8, %r6;
-	add.s64 	%rd8, %rd6, %rd8;
-	ld.shared.u32 	%r7, [%rd8];
-	st.global.u32 	[%rd4], %r7;
-""",
     "swapped": """
 	cvt.rn.f32.u32 	%f1, %r4;
 	mov.u32 	%r6, 4;
@@ -107,6 +99,7 @@ $L__BB0_1:
 	st.global.u32 	[%rd4+64], %r7;
 """,
 }
+KERNELS["unmet"] = KERNELS["turned"].replace("\tbar.sync \t0;\n", "")
 
 
 def ptx(name: str) -> str:

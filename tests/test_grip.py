@@ -45,6 +45,15 @@ def test_a_program_that_waits_twice_is_spared_it_and_tries_again() -> None:
     assert not grip.waits, "the thread was gone: it takes two again"
 
 
+def test_a_run_that_python_made_let_go_does_not_end_the_sparing() -> None:
+    grip = Grip()
+    grip.released(WAITED)
+    grip.released(WAITED)
+    grip.spared(QUICK)
+    grip.spared(WAITED)
+    assert spare(grip, QUICK) == 62
+
+
 def test_a_program_that_is_slow_by_itself_gives_it_up() -> None:
     grip = Grip()
     for _ in range(2):

@@ -33,8 +33,8 @@ class Cell:
     layers: int = 1
 
     def __str__(self) -> str:
-        size = f"H {self.hidden} N {self.batch} T {self.steps} {self.dtype}"
-        return f"{self.op} {size}, {self.layers} of it"
+        size = f"H {self.hidden} L {self.layers} N {self.batch} T {self.steps}"
+        return f"{self.op} {size} {self.dtype}"
 
     @property
     def multiplies(self) -> int:

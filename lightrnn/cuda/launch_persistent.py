@@ -88,11 +88,11 @@ def abreast(cell: str, layers: Sequence[Mapping[str, int]], gpu: Gpu) -> Launch 
     sizes = ("batch", "hidden", "directions")
     if any(a[name] != first[name] for a in layers for name in sizes) or first["directions"] != 1:
         return None
-    if not all(a["steps"] for a in layers):
+    if any(not a["steps"] or a.get("projection") or not a.get("after", 1) for a in layers):
         return None
     together = {**first, "steps": most, "directions": len(layers)}
     split = best_split(cell, together, gpu, len(layers), ABREAST_FORMS)
-    if split is None or any(a.get("projection") or not a.get("after", 1) for a in layers):
+    if split is None:
         return None
     grid, extra = len(layers) * split.slices * split.groups, (split.units, split.groups, split.fold)
     return Launch(

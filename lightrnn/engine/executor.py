@@ -56,7 +56,7 @@ class Executor:
     def __init__(self, library: Library, threads: int) -> None:
         self._library = library
         self._threads = threads
-        self._beside = threads if threads < available_cores() else 1
+        self._beside = 1 if threads == 1 or threads >= available_cores() else threads
         """Threads of a run beside a Python thread that computes: it takes a core."""
         self._short = keeping_gil(library)
         self._long = releasing_gil(library)

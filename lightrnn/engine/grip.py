@@ -37,9 +37,10 @@ class Grip:
     def spared(self, seconds: float) -> None:
         """Take note of a run that did not. One that does decides after the last of them.
 
-        The last it is, too, if nothing was won: long programs are slow without any wait.
+        The first is the last, too, if nothing was won: long programs are slow without any wait.
         """
         self._own = min(self._own or seconds, seconds)
+        vain = self._left == _SPARED and seconds > self._last - WAIT
         self._left -= 1
-        if self._left <= 0 or seconds > self._last - WAIT:
+        if self._left <= 0 or vain:
             self.waits, self._waited = False, _WAITS - 1
