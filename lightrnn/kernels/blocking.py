@@ -17,6 +17,7 @@ _F, _I = POINTERS["f32"], types.int64
 _A, _B, _C, _D = TILES[TARGET]
 (_ROWS_A, _PANELS_A), (_ROWS_B, _PANELS_B), (_ROWS_C, _PANELS_C) = _A, _B, _C
 _PANELS_D = _D[1]
+_LEAST_PAIRED = 3
 
 
 def _row_tiles(stored: str, passes: int) -> Callable[..., Any]:
@@ -134,6 +135,20 @@ SHADED = {"v3": (), "v4": ("float32", "float16", "bfloat16")}.get(TARGET, (*WEIG
 """How weights are stored of which the level has registers and instructions for pairs of tiles."""
 
 
+def _pair_tiles(stored: str) -> Callable[..., Any]:
+    """A row by so many panels, some of _LEAST_PAIRED to _PANELS_D or none, and AHEAD other rows."""
+    lines = ["def pair_tile(panels, a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo):"]
+    scope: dict[str, Any] = {}
+    for panels in range(_LEAST_PAIRED, _PANELS_D + 1):
+        scope[f"tile_{panels}"] = make_pair_tile(panels, AHEAD, stored)
+        lines += [
+            f"    if panels == {panels}{' or panels == 0' if panels == _PANELS_D else ''}:",
+            f"        tile_{panels}(a, b, step, k, init, c, x, ldx, w, depth, bias, out, ldo)",
+        ]
+    exec(compile("\n".join(lines) + "\n", f"<pair tiles {stored}>", "exec"), scope)
+    return inlined(scope["pair_tile"])
+
+
 def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
     """A row by some panels, and AHEAD other rows by an eighth of the panels of other weights.
 
@@ -144,9 +159,7 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
         return inlined(_no_row_ahead)
     passes, kept = {"bytes": 1, "int8": 2}.get(stored, 0), "int8" if stored == "bytes" else stored
     other = "float32" if stored in ("float16", "bfloat16") else stored
-    pair_tile = make_pair_tile(_PANELS_D, AHEAD, stored)
-    wide_tile = make_tile(1, _PANELS_D, kept, passes=passes)
-    row_product = _make_row(kept, passes=passes)
+    row_tile, pair_tile = _row_tiles(kept, passes), _pair_tiles(stored)
 
     def row_ahead(
         a, b, step, k, init, c, first, last, turned, x, ldx, w, w_step, depth, bias, out, ldo, part
@@ -156,25 +169,23 @@ def make_row_ahead(stored: str, left: Any, right: Any) -> Callable[..., Any]:
         count = last - first
         ahead = first + count * part // AHEAD
         stop = first + count * (part + 1) // AHEAD
-        whole = count // _PANELS_D if k > 0 else 0
-        for g in range(max(whole, stop - ahead)):
-            i = whole - 1 - g if turned else g
-            there, apart = k, step
-            if g >= whole:
-                i = there = apart = 0
-            j, q = 16 * (first + i * _PANELS_D), 16 * ahead
+        groups = (count + _PANELS_D - 1) // _PANELS_D if k > 0 else 0
+        for g in range(max(groups, stop - ahead)):
+            p, panels, there, apart = first, 0, 0, 0
+            if g < groups:
+                p = first + (groups - 1 - g if turned else g) * _PANELS_D
+                panels, there, apart = min(_PANELS_D, last - p), k, step
+            j, q = 16 * p, 16 * ahead
             right, source, target = at(b, j * step), moved(init, j), at(c, j)
+            if 0 < panels < _LEAST_PAIRED or ahead == stop:
+                row_tile(panels, a, right, step, k, source, target, 16)
+                panels = there = apart = 0
             if ahead < stop:
                 pair_tile(
-                    a, right, apart, there, source, target, x, ldx, at(w, q * w_step), depth,
-                    moved(bias, q), at(out, q), ldo,
+                    panels, a, right, apart, there, source, target, x, ldx, at(w, q * w_step),
+                    depth, moved(bias, q), at(out, q), ldo,
                 )  # fmt: skip
                 ahead += 1
-            else:
-                wide_tile(a, 0, right, step, k, source, 0, target, 0, 16)
-        if k > 0:
-            rest = first + whole * _PANELS_D
-            row_product(a, b, step, k, init, c, rest, last, 16 * last, turned)
 
     row_ahead.__name__ = row_ahead.__qualname__ = f"row_ahead_{stored}"
     weights = _F if other == "float32" else right

@@ -124,7 +124,7 @@ def _reading_lines(panels: int, stored: str, nbytes: int) -> list[str]:
     lines = [f"b{g} = at(b, {g} * 16 * step + {nbytes} * i)" for g in (0, 2, 3)]
     for half in (0, 1):
         lines += [f"v = broadcast_int(a, 2 * i + {half})"]
-        for p, (base, times) in zip(range(panels), _PLACES, strict=True):
+        for p, (base, times) in zip(range(panels), _PLACES, strict=False):
             name = f"pairs_all_{times}_{64 * half}"
             lines += [f"c{p} = {name}(v, b{base}, 16 * step, c{p})"]
     return lines

@@ -31,7 +31,7 @@ _GPU_CHUNK_BYTES = 1 << 30
 """The same on a GPU, where as many steps as possible are one launch."""
 _CHUNK_ROWS = 128
 """Rows that make the projection's product worth its packed weights' trip through the cache."""
-_LEAST_READ, _MOST_READ = 112 << 10, 10 << 20
+_LEAST_READ, _MOST_READ = 80 << 10, 10 << 20
 """Bytes of W and R between which inputs are projected ahead: they stay in a cache, but not in the
 nearest."""
 _AHEAD = {
