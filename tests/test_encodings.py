@@ -281,6 +281,22 @@ def test_integers_give_the_same_bits_on_any_number_of_threads(op: str, kind: str
 
 
 @pytest.mark.native
+@pytest.mark.parametrize("kind", [*KINDS, *INTEGERS, MIXED["lstm"]])
+def test_threads_that_share_rows_of_a_projected_layer_convert_them_apart(kind: str) -> None:
+    """States and projections, of different lengths, are rounded in one room."""
+    graph = layer("LSTM", 128, 32)
+    encodings = {"w": "int16" if kind == MIXED["lstm"] else kind, "r": kind}
+    encodings["p"] = encodings["w"]
+    data = dumps(ModelFile({"main": graph}, encodings=encodings))
+    x = np.random.default_rng(0).standard_normal((100, 32, 10)).astype(np.float32)
+    alone = lightrnn.load(data, threads=1).run({"x": x})["y"]
+    for threads in (2, 4):
+        shared = lightrnn.load(data, threads=threads)
+        for _ in range(4):
+            np.testing.assert_array_equal(shared.run({"x": x})["y"], alone)
+
+
+@pytest.mark.native
 @pytest.mark.parametrize("kind", KINDS)
 def test_narrow_weights_take_half_the_memory(kind: str) -> None:
     graph = layer("LSTM", 64)

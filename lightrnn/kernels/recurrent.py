@@ -144,7 +144,7 @@ def _lstm_direction(
     y_step, y_row, activations, mine, nth,
 ):  # fmt: skip
     mode, row, end, first, last, s_first, s_last = mine
-    blocks = (hidden + 15) // 16
+    blocks, most = (hidden + 15) // 16, max(size, hidden)
     width, ldh = blocks * 16, (size + 15) // 16 * 16
     back = 1 if backward else 0
     for s in range(start, start + steps):
@@ -153,7 +153,7 @@ def _lstm_direction(
         old = at(h, (s & 1) * batch * ldh)
         new = at(h, (1 - (s & 1)) * batch * ldh)
         gates, state = at(xw, local * xw_step), at(old, row * ldh)
-        state_room, k = room_of(kind, room, row, size), depth(s, rested, size)
+        state_room, k = room_of(kind, room, row, most), depth(s, rested, size)
         mine_x = at(gates, row * 4 * width)
         ahead = (
             x, x_room, inputs, w, bias, d, 4 * width, xw, xw_step, s, start, steps, total, back,
@@ -165,7 +165,7 @@ def _lstm_direction(
             last, state_room, s & 1, 1, ahead,
         )  # fmt: skip
         if kind == GATES:
-            state_room, candidates = room_of(INT16, more, row, size), at(mine_x, 3 * width)
+            state_room, candidates = room_of(INT16, more, row, most), at(mine_x, 3 * width)
             prepare(INT16, state, ldh, k, end - row, state_room)
             _add_gate(
                 INT16, state, ldh, weights_at(INT8, r, 3 * width, size), k, candidates, 4 * width,
@@ -188,7 +188,7 @@ def _lstm_direction(
             multiply(
                 exact, at(full, row * width), width, projection, hidden, f32(0), 0,
                 at(new, row * ldh), ldh, end - row, s_first, s_last, ldh,
-                room_of(exact, room, row, hidden),
+                room_of(exact, room, row, most),
             )  # fmt: skip
         out = moved(y, t * y_step)
         _emit_rows(old, new, ldh, out, y_row, lengths, t, size, row, end, s_first, s_last)
