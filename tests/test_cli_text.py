@@ -97,6 +97,8 @@ USAGE = {
     "beam": ("translator", ["--beam", "0"], "'0' is not a positive whole number"),
     "seed": ("generator", ["--seed", "-1"], "'-1' is not a whole number of 0 or more"),
     "threshold": ("classifier", ["--threshold", "half"], "'half' is not a number"),
+    "infinite": ("generator", ["--temperature", "inf"], "temperature is inf"),
+    "beyond powers": ("translator", ["--length-penalty", "400"], "length_penalty is 400"),
     "not a number": ("generator", ["--temperature", "nan"], "temperature is nan"),
     "errors": ("classifier", ["--errors", "ignore"], "'ignore'"),
     "resume": ("classifier", ["--resume"], "--resume needs -o OUT"),

@@ -7,6 +7,7 @@ import io
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ def test_file_objects_are_read_from_where_they_are() -> None:
     assert lightrnn.load(stream).graphs == ("main", "score")
     with pytest.raises(FormatError, match="gives str, expected bytes"):
         lightrnn.load(io.StringIO("text"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_that_may_change_are_copied(kind: Callable[[bytearray], Any]) -> None:
+    data = bytearray(valid_file())
+    wanted, found = read(bytes(data)), read(kind(data))
+    data[:] = bytes(len(data))
+    for name, graph in wanted.graphs.items():
+        for key, array in graph.constants.items():
+            np.testing.assert_array_equal(found.graphs[name].constants[key], array)
+
+
+@pytest.mark.parametrize("source", [None, 3, np.zeros(3)])
+def test_what_is_no_file_is_refused(source: Any) -> None:
+    with pytest.raises(FormatError, match="a file cannot be read from a"):
+        lightrnn.load(source)
 
 
 def test_read_only_files_and_folders_will_do(tmp_path: Path) -> None:

@@ -177,6 +177,21 @@ def test_batches_that_broadcast_give_what_the_nodes_would() -> None:
     assert check(graph, [q, k, v]).host_steps
 
 
+@pytest.mark.parametrize("mask", ["add", "where"])
+def test_masks_that_widen_the_scores_give_what_the_nodes_would(mask: str) -> None:
+    """Their batch, their queries, or keys where there is one."""
+    graph = written_out(3, mask=mask, mask_shape=("M", "R", "S"))
+    rng = np.random.default_rng(7)
+    for q, k, m, v in (
+        ((1, 1, 6), (1, 7, 6), (4, 1, 7), (1, 7, 5)), ((2, 1, 6), (2, 7, 6), (1, 3, 7), (2, 7, 5)),
+        ((2, 3, 6), (2, 1, 6), (2, 3, 7), (2, 7, 5)),
+    ):  # fmt: skip
+        arrays: list[Array] = [rng.standard_normal(s).astype(np.float32) for s in (q, k, v)]
+        values = rng.standard_normal(m)
+        arrays.append(values.astype(np.float32) if mask == "add" else values < 0)
+        check(graph, arrays)
+
+
 def as_torch_writes_it(
     shape: tuple[int | str, ...] = ("N", "H", "T", 6),
     *,

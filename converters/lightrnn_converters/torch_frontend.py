@@ -23,7 +23,7 @@ from lightrnn_converters.torch_sizes import Trials, sizes_of
 from lightrnn_converters.torch_state import check_start
 from lightrnn_converters.torch_subject import Subject, subject_of
 from lightrnn_converters.torch_untouched import evaluating
-from lightrnn_converters.verify import require_agreement
+from lightrnn_converters.verify import require_agreement, require_agreement_beyond
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,8 @@ def _converted(
                 graph, trials.done_within(settled), "torch",
                 lambda: TorchTensors(translated, inputs, outputs),
             )  # fmt: skip
+            for guard, trial in trials.beyond:
+                require_agreement_beyond(graph, guard, trial)
     if states:
         graph = without_idle_states(graph, list(states))
         check_start(torch, subject.slots, set(graph.states))

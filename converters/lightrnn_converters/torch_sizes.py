@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from lightrnn.errors import ConversionError
 from lightrnn.graph import Array, Graph
-from lightrnn_converters.feeds import fill
+from lightrnn.model import Model
+from lightrnn_converters.feeds import MOST_ELEMENTS, fill
 from lightrnn_converters.optional import first_line, require
-from lightrnn_converters.verify import ReferenceFailedError
+from lightrnn_converters.save import to_bytes
+from lightrnn_converters.verify import ReferenceFailedError, runs
 
 Trial: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array]]
 """Inputs, and the outputs wanted for them."""
+
+_MOST_BEYOND = 16
+"""How many sizes are tried at which guards do not hold."""
 
 _MADE_UP = re.compile(r"[su]\d+")
 """Names that torch gives to sizes."""
@@ -28,10 +36,13 @@ class Sizes:
 
     dims: for each input a number or an expression of symbols (sympy) for each axis.
     example: the value of each symbol in the example.
+    guards: what held of the symbols (sympy) where the program was traced: perhaps the module does
+    something else where it does not hold.
     """
 
     dims: Mapping[str, tuple[Any, ...]]
     example: Mapping[Any, int]
+    guards: Sequence[Any] = ()
 
     def shapes(self, changed: Mapping[Any, int]) -> dict[str, tuple[int, ...]]:
         """Shapes of all inputs: the example's, with other values for some symbols."""
@@ -44,7 +55,8 @@ class Sizes:
     def replaced(self, values: Mapping[Any, Any]) -> Sizes:
         """The sizes with other symbols, or numbers, for some symbols."""
         dims = {n: tuple(_replaced(d, values) for d in dims) for n, dims in self.dims.items()}
-        return Sizes(dims, {s: v for s, v in self.example.items() if s not in values})
+        guards = [g.xreplace(values) for g in self.guards]
+        return Sizes(dims, {s: v for s, v in self.example.items() if s not in values}, guards)
 
     def with_fixed(self, names: Sequence[str]) -> Sizes:
         """The sizes with those fixed that only inputs of these names have."""
@@ -60,6 +72,34 @@ class Sizes:
             for name, dims in self.dims.items()
             for d, size in zip(dims, shapes[name], strict=True)
         )
+
+    def beyond(self) -> Iterator[tuple[Any, dict[Any, int]]]:
+        """Guards, each with a size near the example's at which it does not hold."""
+        sympy = require("sympy")
+        for guard in self.guards:
+            symbols = guard.free_symbols
+            if not symbols <= self.example.keys():
+                continue
+            numbers = {int(n) for n in guard.atoms(sympy.Integer)}
+            numbers |= {self.example[s] for s in symbols}
+            pairs = list(itertools.product(numbers, repeat=2))
+            numbers |= {a + b for a, b in pairs} | {a * b for a, b in pairs}
+            near = {n + step for n in numbers for step in (-1, 0, 1) if n + step > 1}
+            for symbol in symbols:
+                for other in sorted(near, key=partial(_distance, self.example[symbol])):
+                    if guard.xreplace(_integers({**self.example, symbol: other})) == sympy.false:
+                        yield guard, {symbol: other}
+                        break
+
+    def called(self, expression: Any) -> str:
+        """An expression in the names that sizes have after the first place of each."""
+        sympy = require("sympy")
+        names: dict[Any, Any] = {}
+        for name, dims in self.dims.items():
+            for axis, dim in enumerate(dims):
+                if not isinstance(dim, int) and dim.is_Symbol:
+                    names.setdefault(dim, sympy.Symbol(f"{name}_{axis}"))
+        return str(expression.xreplace(names))
 
     def declare(self, proto: Any) -> None:
         """Write the sizes of a model's inputs; symbols are called after their first place."""
@@ -78,6 +118,10 @@ class Sizes:
                     given.dim_value = dim
                 else:
                     given.dim_param = str(dim.xreplace(names))
+
+
+def _distance(size: int, other: int) -> int:
+    return abs(other - size)
 
 
 def _replaced(dim: Any, values: Mapping[Any, Any]) -> Any:
@@ -103,7 +147,9 @@ def sizes_of(program: Any, names: Sequence[str]) -> Sizes:
             (symbol,) = dim.free_symbols
             (value, *_) = sympy.solve(dim - size.node.hint, symbol)
             example.setdefault(symbol, int(value))
-    return Sizes(dims, example)
+    modes = [t.fake_mode for t in tensors if hasattr(t, "fake_mode")]
+    guards = [g.expr for g in modes[0].shape_env.guards] if modes else []
+    return Sizes(dims, example, list(dict.fromkeys(guards)))
 
 
 def _dim(size: Any) -> Any:
@@ -114,15 +160,16 @@ def _dim(size: Any) -> Any:
 class Trials:
     """Runs a module at the example's sizes and at others, on random inputs.
 
-    A size that the module does not run at alone is varied together with others that are equal to
-    it in the example; one that it runs at in no way is fixed.
+    A size that the module or its graph does not run at alone is varied together with others that
+    are equal to it in the example; one that the module runs at in no way is fixed.
 
-    run: the module on feeds. examples: the example's inputs, for the range of integers.
+    run: the module on feeds. examples: the example's inputs, tried as they are, and for the range
+    of integers; also integers of theirs are tried, where the module does not run on others.
     done: afterwards, inputs and the outputs wanted for them.
+    beyond: the same where a guard does not hold, with the guard's text.
     sizes: afterwards, the sizes that may vary.
-    fixed: afterwards, how many symbols may not.
 
-    Raises ConversionError where the module does not run on random inputs.
+    Raises ConversionError where the module does not run on its example.
     """
 
     def __init__(
@@ -133,16 +180,24 @@ class Trials:
         examples: Mapping[str, Array],
     ) -> None:
         self._graph, self._run, self._examples = graph, run, examples
+        self._model = Model(to_bytes(graph))
         self._rng = np.random.default_rng(0)
         self._reason = ""
         self.sizes = sizes
         self.done: list[Trial] = []
-        if not self._try({}):
-            raise ConversionError(f"the module does not run on random inputs: {self._reason}")
+        self.beyond: list[tuple[str, Trial]] = []
+        self._untaken: dict[Any, Trial] = {}
+        """By symbol, what the module ran on while the graph cannot."""
+        if not self._call({n: np.asarray(examples[n], t.dtype) for n, t in graph.inputs.items()}):
+            raise ConversionError(f"the module does not run on its example: {self._reason}")
+        self._try({})
         found = self._settle()
         for choice in (0, -1):
             self._try({s: values[choice] for s, values in found.items()})
         self._try(dict.fromkeys(found, 1))
+        for guard, changed in itertools.islice(self.sizes.beyond(), _MOST_BEYOND):
+            if self._try(changed):
+                self.beyond.append((self.sizes.called(guard), self.done.pop()))
 
     def done_within(self, sizes: Sizes) -> list[Trial]:
         """Those of the trials whose inputs have the sizes that are fixed in `sizes`."""
@@ -165,7 +220,11 @@ class Trials:
                     replaced.update(dict.fromkeys(group, symbol))
                     break
             else:
-                replaced[symbol] = example[symbol]
+                if symbol in self._untaken:
+                    self.done.append(self._untaken[symbol])
+                    found[symbol] = [example[symbol]]
+                else:
+                    replaced[symbol] = example[symbol]
         self.sizes = self.sizes.replaced(_integers(replaced))
         return {s: found[s] for s in self.sizes.example}
 
@@ -175,16 +234,32 @@ class Trials:
         steps = (number + 1, 2 * number + 3, 1, 2, 3, 4, size, 2 * size, -1, 1 - size)
         found: list[int] = []
         for other in dict.fromkeys(size + step for step in steps if step and size + step > 0):
-            if len(found) < 2 and self._try(dict.fromkeys(symbols, other)):
-                found.append(other)
+            changed = dict.fromkeys(symbols, other)
+            if len(found) < 2 and self._try(changed):
+                if runs(self._model, self.done[-1][0]):
+                    found.append(other)
+                else:
+                    self._untaken[symbols[0]] = self.done.pop()
         return found
 
     def _try(self, changed: Mapping[Any, int]) -> bool:
         shapes = self.sizes.shapes(changed)
         if any(size < 0 for shape in shapes.values() for size in shape):
             return False
+        if sum(map(math.prod, shapes.values())) > MOST_ELEMENTS:
+            return False
         feeds = fill(self._graph, shapes, self._rng, self._examples)
-        return self._call(feeds) or self._call(_descending(feeds))
+        given = self._like_examples(feeds)
+        return any(self._call(f) for f in (feeds, _descending(feeds), given, _descending(given)))
+
+    def _like_examples(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The feeds with integers that the examples have."""
+        return {
+            name: self._rng.choice(self._examples[name].ravel(), a.shape).astype(a.dtype)
+            if a.dtype.kind in "iu" and self._examples[name].size
+            else a
+            for name, a in feeds.items()
+        }
 
     def _call(self, feeds: Mapping[str, Array]) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""ONNX translations of the operators of `torch_recurrent`: one RNN, LSTM or GRU node a layer.
+"""ONNX translations of torch's operators: of a recurrent layer one RNN, LSTM or GRU node.
 
 torch's gates i f g o become ONNX's i o f c, and r z n become z r h with linear_before_reset=1.
 Weights are put together by nodes whose inputs are constants, which folding removes. An LSTM with a
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lightrnn_converters.torch_attention import attention
 from lightrnn_converters.torch_recurrent import operators
 
 DOMAIN = "lightrnn"
@@ -207,6 +208,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
         aten.gru.input: _whole("GRU", 3, {"linear_before_reset": 1}, 1),
         aten.rnn_tanh.input: _whole("RNN", 1, {"activations": ["Tanh"]}, 1),
         aten.rnn_relu.input: _whole("RNN", 1, {"activations": ["Relu"]}, 1),
+        aten.scaled_dot_product_attention.default: attention(_opset()),
         ops.lstm.default: _translate_lstm,
         ops.gru.default: _translate_gru,
         ops.rnn.default: _translate_rnn,

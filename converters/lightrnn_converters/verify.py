@@ -132,6 +132,33 @@ def require_agreement(
         )
 
 
+def runs(model: Model, feeds: Feeds) -> bool:
+    """Whether a model takes these inputs."""
+    try:
+        model.run(feeds)
+    except (GraphError, InputError, DataError):
+        return False
+    return True
+
+
+def require_agreement_beyond(graph: Graph, guard: str, trial: Trial) -> None:
+    """Raise VerificationError if a graph is silently wrong where a guard of its trace fails.
+
+    guard: what sizes fulfil at which the module does what was converted. trial: of other sizes.
+    """
+    model = Model(to_bytes(graph))
+    if not runs(model, trial[0]):
+        return
+    report = _report(model, "main", [trial], RTOL, ATOL)
+    if not report.passed:
+        listed = "\n  ".join(str(o) for o in report.failures)
+        raise VerificationError(
+            f"the module does something else where not {guard}, which a trace cannot follow: fix "
+            f"that size, or use torch.where or a mask in place of the condition:\n  {listed}",
+            report,
+        )
+
+
 def _first_difference(
     model: Model, trials: Sequence[Trial], tensors: Callable[[], Tensors], rtol: float
 ) -> list[str]:

@@ -135,9 +135,16 @@ def open_data(source: str | os.PathLike[str] | bytes | BinaryIO) -> bytes | mmap
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def contents(source: bytes | BinaryIO) -> bytes:
-    """The bytes themselves, or all that a file object has left. Raises FormatError."""
-    data = source if isinstance(source, bytes) else source.read()
+def contents(source: bytes | bytearray | memoryview | BinaryIO) -> bytes:
+    """The bytes themselves, a copy of bytes that may change, or all that a file object has left.
+
+    Raises FormatError.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if not hasattr(source, "read"):
+        raise FormatError(f"a file cannot be read from a {type(source).__name__}")
+    data = source.read()
     if not isinstance(data, bytes):
         raise FormatError(f"the file object gives {type(data).__name__}, expected bytes")
     return data

@@ -191,7 +191,7 @@ class DequantizeLinear(Quantization):
         yield Case("empty", (x[:0], one))
 
 
-@operator("DynamicQuantizeLinear", inputs="x", outputs="y y_scale y_zero_point")
+@operator("DynamicQuantizeLinear", inputs="x", outputs="y? y_scale? y_zero_point?")
 class DynamicQuantizeLinear(Operator):
     """uint8 with a scale and zero point that cover all of x and 0 (ONNX 11)."""
 

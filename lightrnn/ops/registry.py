@@ -55,8 +55,11 @@ class Slots(Record):
             if most is None:
                 wanted = f"at least {self.required}"
             raise GraphError(f"{node}: {len(given)} {what}s, expected {wanted}")
-        for name, value in zip(self.names[: self.required], given, strict=False):
-            if not value and what == "input":
+        if what != "input":
+            return
+        for k, value in enumerate(given):
+            name = self.names[min(k, len(self.names) - 1)]
+            if not value and (k < self.required or (self.variadic and k >= len(self.names) - 1)):
                 raise GraphError(f"{node}: required input {name!r} is left out")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lightrnn.graph import BOOL, FLOAT32, Array, TensorType
 from lightrnn.ops.arguments import given, maybe
 from lightrnn.ops.attention_lowering import Scores, emit_attention
+from lightrnn.ops.broadcast import broadcast_shape
 from lightrnn.ops.linear import MatMul
 from lightrnn.ops.lowering import Emitter, Operand
 from lightrnn.ops.registry import Operator, Slots, Types
@@ -47,6 +48,9 @@ class ScaledProduct(Operator):
 
     def infer(self, inputs: Types) -> tuple[TensorType, ...]:
         (scores,) = MatMul().infer((given(inputs), _swapped(given(inputs, 1))))
+        mask = maybe(inputs, 3)
+        if mask is not None:
+            scores = TensorType(scores.dtype, broadcast_shape([scores.shape, mask.shape]))
         return MatMul().infer((scores, given(inputs, 2)))
 
     def evaluate(self, *inputs: Array | None) -> tuple[Array, ...]:
@@ -74,13 +78,9 @@ class ScaledProduct(Operator):
         if mask is not None:
             kind = FLOAT32 if self.fill is None else BOOL
             fits = len(mask.shape) <= rank and mask.shape[-1:] == (keys,)
-            if mask.type.dtype != kind or not fits or y.shape[:-1] != self._rows(q, mask):
+            if mask.type.dtype != kind or not fits or y.shape[:-1] != q.shape[:-1]:
                 return False
         tensors = [None if x is None else _four_dimensional(x, rank) for x in (q, k, v, mask)]
         heads = q.shape[1] if rank == 4 else 1
         scores = Scores(self.scale, fill=self.fill, total=math.inf if self.zeroed else 0.0)
         return emit_attention(emit, tensors, [_four_dimensional(y, rank)], heads, heads, scores)
-
-    def _rows(self, q: Operand, mask: Operand) -> tuple[int, ...]:
-        """The shape of scores without their last axis, once a mask has joined them."""
-        return np.broadcast_shapes((*q.shape[:-1], 1), (*mask.shape[:-1], 1))[:-1]

@@ -132,6 +132,8 @@ SLOTS = (
     slots("no inputs at all", "0 inputs, expected 3 to 6", "GRU", inputs=[]),
     slots("too many inputs", "3 inputs, expected 2", "Gather", inputs=["table", "ids", "ids"]),
     slots("a required input left out", "input 'W' is left out", "GRU", inputs=["x", "", "r"]),
+    attack("one of many left out", more("Max", ["low", ""], ["m"]), "input 'rest' is left out"),
+    attack("the first of many left out", more("Sum", ["", "low"], ["m"]), "'data_0' is left out"),
     slots("too many outputs", "2 outputs, expected 1", "Gather", outputs=["rows", "more"]),
     attack("no outputs of a node", more("Exp", ["low"], []), "'extra': 0 outputs, expected 1"),
 )

@@ -11,6 +11,9 @@ import numpy as np
 from lightrnn.errors import InputError
 from lightrnn.graph import Array
 
+MOST_PENALTY = 32
+"""The largest length penalty: longer powers of a length are beyond float64."""
+
 
 class Decoder(Protocol):
     """A model that is asked for the next token of several rows at once."""
@@ -42,8 +45,10 @@ class Search:
                 raise InputError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.n_best > self.beam:
             raise InputError(f"n_best is {self.n_best}, more than the beam of {self.beam}")
-        if not self.length_penalty >= 0:
-            raise InputError(f"length_penalty is {self.length_penalty}, expected 0 or more")
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise InputError(
+                f"length_penalty is {self.length_penalty}, expected 0 to {MOST_PENALTY}"
+            )
 
 
 @dataclass(frozen=True)
