@@ -47,7 +47,8 @@ def load(
 ) -> Model:
     """Load a model from a .lrnn file.
 
-    source: a path (mapped into memory), the file's bytes, or a binary file object.
+    source: a path, the file's bytes, or a binary file object. A path's file is mapped into memory:
+    replace it by renaming another, never write into it.
     device: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": a GPU where one is ready, else the
     CPU. threads: the most that one run uses on the CPU; by default LIGHTRNN_THREADS, else all cores
     allowed.
