@@ -147,9 +147,10 @@ def sizes_of(program: Any, names: Sequence[str]) -> Sizes:
             (symbol,) = dim.free_symbols
             (value, *_) = sympy.solve(dim - size.node.hint, symbol)
             example.setdefault(symbol, int(value))
-    modes = [t.fake_mode for t in tensors if hasattr(t, "fake_mode")]
-    guards = [g.expr for g in modes[0].shape_env.guards] if modes else []
-    return Sizes(dims, example, list(dict.fromkeys(guards)))
+    modes = (getattr(t, "fake_mode", None) for t in tensors)
+    spaces = (getattr(mode, "shape_env", None) for mode in modes)
+    guards = dict.fromkeys(g.expr for space in spaces if space is not None for g in space.guards)
+    return Sizes(dims, example, list(guards))
 
 
 def _dim(size: Any) -> Any:
@@ -196,7 +197,8 @@ class Trials:
             self._try({s: values[choice] for s, values in found.items()})
         self._try(dict.fromkeys(found, 1))
         for guard, changed in itertools.islice(self.sizes.beyond(), _MOST_BEYOND):
-            if self._try(changed):
+            elements = sum(map(math.prod, self.sizes.shapes(changed).values()))
+            if elements <= MOST_ELEMENTS and self._try(changed):
                 self.beyond.append((self.sizes.called(guard), self.done.pop()))
 
     def done_within(self, sizes: Sizes) -> list[Trial]:
@@ -245,8 +247,6 @@ class Trials:
     def _try(self, changed: Mapping[Any, int]) -> bool:
         shapes = self.sizes.shapes(changed)
         if any(size < 0 for shape in shapes.values() for size in shape):
-            return False
-        if sum(map(math.prod, shapes.values())) > MOST_ELEMENTS:
             return False
         feeds = fill(self._graph, shapes, self._rng, self._examples)
         given = self._like_examples(feeds)
