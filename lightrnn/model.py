@@ -373,14 +373,18 @@ class _Signature:
 
 
 def _array(spec: TensorSpec, value: Any) -> Array:
+    """What is no array becomes one of the input's type, but floats never integers."""
+    array = value
     if not isinstance(value, np.ndarray | np.generic):
         try:
-            return np.asarray(value, spec.dtype)
+            array = np.asarray(value)
+            if array.size == 0 or array.dtype.kind != "f" or spec.dtype.kind == "f":
+                array = np.asarray(value, spec.dtype)
         except (ValueError, TypeError, OverflowError) as error:
             raise InputError(f"input {spec.name!r}: {error}") from None
-    if value.dtype != spec.dtype:
-        raise InputError(f"input {spec.name!r} is {value.dtype}, expected {spec.dtype}")
-    return np.asarray(value)
+    if array.dtype != spec.dtype:
+        raise InputError(f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}")
+    return np.asarray(array)
 
 
 def _specs(types: Mapping[str, Any]) -> tuple[TensorSpec, ...]:

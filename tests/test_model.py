@@ -115,6 +115,7 @@ def test_outputs_may_be_chosen_and_graphs_named(model: lightrnn.Model) -> None:
         ({"ids": IDS, "extra": IDS}, "'extra'"),
         ({"ids": IDS.astype(np.float32)}, "'ids' is float32, expected int64"),
         ({"ids": IDS.astype(np.int32)}, "'ids' is int32, expected int64"),
+        ({"ids": [[1.0, 2.7]]}, "'ids' is float64, expected int64"),
         ({"ids": IDS.astype(">i8")}, "'ids' is >i8, expected int64"),
         ({"ids": IDS[0]}, "rank 2"),
         ({"ids": [["a"]]}, "'ids'"),
