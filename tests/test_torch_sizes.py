@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightrnn_converters.optional import require
+from lightrnn_converters.torch_sizes import Sizes, Trials
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lightrnn.errors import VerificationError
+from lightrnn.graph import FLOAT32, Graph, Node, TensorType
 from tests.torch_conversion import ATOL, convert
 
 
@@ -111,6 +114,19 @@ def test_numbers_that_must_not_be_zero_are_tried_as_the_example_has_them() -> No
     example = (torch.arange(1, 7), torch.arange(1, 7))
     found = convert(Share(), example)(np.array([9, 8]), np.array([2, 4]))
     np.testing.assert_array_equal(found, [4, 2])
+
+
+def test_a_size_that_the_graph_alone_refuses_is_told_where_it_takes_others() -> None:
+    """Even sizes here; the module takes all."""
+    size = require("sympy").Symbol("n")
+    node = Node("Reshape", ("x", "shape"), ("y",))
+    kinds = {"x": TensorType(FLOAT32, ("n",))}, {"y": TensorType(FLOAT32, (2, None))}
+    graph = Graph(*kinds, (node,), {"shape": np.array([2, -1])})
+    trials = Trials(
+        graph, lambda feeds: {"y": feeds["x"]}, Sizes({"x": (size,)}, {size: 6}),
+        {"x": np.zeros(6, np.float32)},
+    )  # fmt: skip
+    assert {len(feeds["x"]) % 2 for feeds, _ in trials.done} == {0, 1}
 
 
 class Best(nn.Module):

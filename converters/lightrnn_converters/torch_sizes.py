@@ -85,7 +85,7 @@ class Sizes:
             pairs = list(itertools.product(numbers, repeat=2))
             numbers |= {a + b for a, b in pairs} | {a * b for a, b in pairs}
             near = {n + step for n in numbers for step in (-1, 0, 1) if n + step > 1}
-            for symbol in symbols:
+            for symbol in sorted(symbols, key=str):
                 for other in sorted(near, key=partial(_distance, self.example[symbol])):
                     if guard.xreplace(_integers({**self.example, symbol: other})) == sympy.false:
                         yield guard, {symbol: other}
@@ -188,7 +188,7 @@ class Trials:
         self.done: list[Trial] = []
         self.beyond: list[tuple[str, Trial]] = []
         self._untaken: dict[Any, Trial] = {}
-        """By symbol, what the module ran on while the graph cannot."""
+        """By symbol, what the module ran on while the graph can at no such size."""
         if not self._call({n: np.asarray(examples[n], t.dtype) for n, t in graph.inputs.items()}):
             raise ConversionError(f"the module does not run on its example: {self._reason}")
         self._try({})
@@ -235,13 +235,18 @@ class Trials:
         size = self.sizes.example[symbols[0]]
         steps = (number + 1, 2 * number + 3, 1, 2, 3, 4, size, 2 * size, -1, 1 - size)
         found: list[int] = []
+        untaken: list[Trial] = []
         for other in dict.fromkeys(size + step for step in steps if step and size + step > 0):
             changed = dict.fromkeys(symbols, other)
             if len(found) < 2 and self._try(changed):
                 if runs(self._model, self.done[-1][0]):
                     found.append(other)
                 else:
-                    self._untaken[symbols[0]] = self.done.pop()
+                    untaken.append(self.done.pop())
+        if found:
+            self.done += untaken
+        elif untaken:
+            self._untaken[symbols[0]] = untaken[0]
         return found
 
     def _try(self, changed: Mapping[Any, int]) -> bool:
@@ -249,8 +254,12 @@ class Trials:
         if any(size < 0 for shape in shapes.values() for size in shape):
             return False
         feeds = fill(self._graph, shapes, self._rng, self._examples)
+        if self._call(feeds):
+            return True
+        if all(a.dtype.kind not in "iu" for a in feeds.values()):
+            return False
         given = self._like_examples(feeds)
-        return any(self._call(f) for f in (feeds, _descending(feeds), given, _descending(given)))
+        return any(self._call(f) for f in (_descending(feeds), given, _descending(given)))
 
     def _like_examples(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The feeds with integers that the examples have."""

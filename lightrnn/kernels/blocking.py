@@ -18,6 +18,7 @@ _A, _B, _C, _D = TILES[TARGET]
 (_ROWS_A, _PANELS_A), (_ROWS_B, _PANELS_B), (_ROWS_C, _PANELS_C) = _A, _B, _C
 _PANELS_D = _D[1]
 _LEAST_PAIRED = 3
+"""Panels of a row whose reading hides a tile of other rows."""
 
 
 def _row_tiles(stored: str, passes: int) -> Callable[..., Any]:

@@ -220,3 +220,4 @@ class DynamicQuantizeLinear(Operator):
             yield Case(name, (value,))
         yield Case("zeros", (np.zeros((2, 3), np.float32),))
         yield Case("scalar", (np.array(2.5, np.float32),))
+        yield Case("numbers alone", (x,), outputs=("y",))

@@ -12,7 +12,7 @@ from lightrnn.errors import InputError
 from lightrnn.graph import Array
 
 MOST_PENALTY = 32
-"""The largest length penalty: longer powers of a length are beyond float64."""
+"""The largest length penalty: larger powers of lengths leave float64."""
 
 
 class Decoder(Protocol):
